@@ -1,0 +1,50 @@
+"""Ports meet technology here: one file an adapter, `port_technology.py`, opened by the scheme of a URL.
+
+Comes in: the name of a port and a URL. Goes out: an open adapter. Does not know: which service asks.
+
+The scheme names the file: `sqlite:///…` for the port `documents` is documents_sqlite.py, `openai+http://…` for
+`language_model` is language_model_openai.py (what follows a + is the adapter's own business), and a - in a scheme is
+an _ in the file's name. So an adapter is added by adding its file, which holds
+
+    async def open(url: str, data_dir: Path) -> ThePort
+
+and `ls services/adapters` is the table of what there is. Each is imported only when a URL names it.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from services.errors import Misconfigured
+
+
+def technologies(port: str) -> list[str]:
+    """Schemes that the port has an adapter for."""
+    found = Path(__file__).parent.glob(f"{port}_*.py")
+    return sorted(file.stem.removeprefix(f"{port}_").replace("_", "-") for file in found)
+
+
+async def open_adapter(port: str, url: str, data_dir: Path, *, setting: str = "") -> Any:
+    """The adapter of `port` that `url` names, ready for use.
+
+    Raises Misconfigured with the setting's name and what would be right. The URL's password is in no message.
+    """
+    name = setting or f"TWIN_{port.upper()}_URL"
+    scheme, separator, _ = url.partition("://")
+    technology = scheme.partition("+")[0].lower()
+    known = technologies(port)
+    if not separator or technology not in known:
+        shown = f"{scheme}://" if separator else "not a URL"
+        raise Misconfigured(f"{name} is {shown}; it takes {', '.join(f'{each}://' for each in known)}.")
+    try:
+        module = import_module(f"{__name__}.{port}_{technology.replace('-', '_')}")
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith(__name__):
+            raise
+        raise Misconfigured(
+            f"{name} is {technology}://, which needs the Python package {error.name}: "
+            f"install Twin with the extra that holds it (see docs/settings.md)."
+        ) from error
+    return await module.open(url, data_dir)
