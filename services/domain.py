@@ -347,7 +347,12 @@ class Manifest:
     def fingerprint(self) -> str:
         """Same fingerprint and same text: same chunks, same vectors."""
         return digest(
-            self.cleaner, self.chunker, self.encoder.url, self.encoder.revision, self.encoder.precision, self.encoder.pooling
+            self.cleaner,
+            self.chunker,
+            self.encoder.url,
+            self.encoder.revision,
+            self.encoder.precision,
+            self.encoder.pooling,
         )
 
 

@@ -241,9 +241,7 @@ class Index(Protocol):
         """Ids of the document's chunks that have a vector here, searchable or staged."""
         ...
 
-    async def stage(
-        self, document: IndexedDocument, chunks: Sequence[Chunk], vectors: Mapping[str, Vectors]
-    ) -> None:
+    async def stage(self, document: IndexedDocument, chunks: Sequence[Chunk], vectors: Mapping[str, Vectors]) -> None:
         """Write chunks of a new version, not searchable yet. `vectors`: chunk id → (dimensions,) for those that
         `known` did not name. May be called several times for one version; again with the same chunks does nothing."""
         ...
