@@ -34,9 +34,11 @@ LETTERS = 4
 LETTERS_WEIGHT = 0.5
 """All n-grams of a word together, against the word itself as 1."""
 FUNCTION_WORDS = frozenset(
-    "a an and are as at be but by can do does for from had has have how i if in into is it its me my not of on or our "
-    "she he so that the their them there they this to was we were what when where which who why will with you your "
-    "der die das und ist ein eine le la les et est un une de el los".split()
+    WORD.findall(
+        "a an and are as at be but by can do does for from had has have how i if in into is it its me my not "
+        "of on or our she he so that the their them there they this to was we were what when where which who "
+        "why will with you your der die das und ist ein eine le la les et est un une de el los "
+    )
 )
 FUNCTION_WEIGHT = 0.1
 
