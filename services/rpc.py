@@ -1,0 +1,341 @@
+"""gRPC as Twin uses it: serve, connect, deadlines, errors ⇄ status, health, reflection, drain.
+
+Comes in: a servicer, an object with one coroutine (or asynchronous generator, where the answer is a stream) a method
+of the service, named in snake_case, that takes and gives protobuf messages. Goes out: a running server, or a caller.
+Does not know: what the messages say.
+
+Requests are parsed here and not by the library, so that malformed bytes are INVALID_ARGUMENT without class names. An
+error of services.errors crosses as its status, with code, param and retry_after in trailing metadata; anything else
+is logged and crosses as Internal, saying nothing of the inside.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from typing import Any, TypeVar
+
+import grpc
+import structlog
+from google.protobuf import message_factory
+from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
+from google.protobuf.message import DecodeError, Message
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from services import telemetry
+from services.errors import (
+    Cancelled,
+    DeadlineExceeded,
+    Internal,
+    InvalidInput,
+    MethodNotAllowed,
+    Misconfigured,
+    NotFound,
+    Overloaded,
+    TwinError,
+    Unavailable,
+    by_code,
+)
+
+log = structlog.get_logger()
+M = TypeVar("M", bound=Message)
+
+MAX_MESSAGE_BYTES = 4 * 1024 * 1024
+"""gRPC's default; longer texts go in windows."""
+DEFAULT_DEADLINE = 60.0
+"""Seconds granted to a call that names no deadline (grpcurl, say)."""
+MAX_CONCURRENT = 1000
+"""Calls at once in a server; more are RESOURCE_EXHAUSTED."""
+_ERROR = "twin-error-bin"
+_OPTIONS = (
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+    # Both sides agree on pings every minute: a dead peer is noticed, and the server doesn't take them for abuse.
+    ("grpc.keepalive_time_ms", 60_000),
+    ("grpc.keepalive_timeout_ms", 20_000),
+    ("grpc.http2.min_recv_ping_interval_without_data_ms", 30_000),
+)
+
+
+# ── Serving ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Server:
+    """A server of one or more services on one address (`unix:/path` or `host:port`)."""
+
+    def __init__(self, address: str, services: Sequence[tuple[ServiceDescriptor, object]]) -> None:
+        self.address = address
+        self._services = services
+        self._health = health.aio.HealthServicer()
+        self._server: Any = None
+
+    async def start(self) -> int:
+        """Listen; returns the port (0 for a Unix socket). Unavailable when the address is taken."""
+        server = grpc.aio.server(options=_OPTIONS, maximum_concurrent_rpcs=MAX_CONCURRENT)
+        for descriptor, servicer in self._services:
+            server.add_generic_rpc_handlers((_handlers(descriptor, servicer),))
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        names = [descriptor.full_name for descriptor, _ in self._services]
+        reflection.enable_server_reflection([*names, health.SERVICE_NAME, reflection.SERVICE_NAME], server)
+        try:
+            port = server.add_insecure_port(self.address)
+        except RuntimeError as error:
+            raise Unavailable(f"Cannot listen on {self.address}: is it taken? Choose another address.") from error
+        await server.start()
+        self._server = server
+        await self.set_serving(True)
+        return int(port) if not self.address.startswith("unix:") else 0
+
+    async def set_serving(self, serving: bool) -> None:
+        """What health checks are told."""
+        status = health_pb2.HealthCheckResponse.SERVING if serving else health_pb2.HealthCheckResponse.NOT_SERVING
+        for name in ("", *(descriptor.full_name for descriptor, _ in self._services)):
+            await self._health.set(name, status)
+
+    async def stop(self, grace: float = 10.0) -> None:
+        """Take no new calls, let running ones finish within `grace` seconds, then end them."""
+        if self._server is not None:
+            await self._health.enter_graceful_shutdown()
+            await self._server.stop(grace)
+            self._server = None
+
+
+def _handlers(service: ServiceDescriptor, servicer: object) -> Any:
+    methods = {}
+    for method in service.methods:
+        implementation = getattr(servicer, _snake(method.name))
+        make = {
+            (False, False): (_unary, grpc.unary_unary_rpc_method_handler),
+            (False, True): (_streaming, grpc.unary_stream_rpc_method_handler),
+            (True, False): (_collecting, grpc.stream_unary_rpc_method_handler),
+        }[method.client_streaming, method.server_streaming]
+        wrap, handler = make
+        methods[method.name] = handler(
+            wrap(method, implementation), request_deserializer=None, response_serializer=_serialize
+        )
+    return grpc.method_handlers_generic_handler(service.full_name, methods)
+
+
+def _unary(method: MethodDescriptor, implementation: Any) -> Any:
+    kind = message_factory.GetMessageClass(method.input_type)
+
+    async def call(data: bytes, context: Any) -> Message:
+        async with _Handling(method, context) as handling:
+            request = _parse(kind, data)
+            async with asyncio.timeout(handling.seconds):
+                answer: Message = await implementation(request)
+                return answer
+        raise AssertionError("aborted")  # context.abort has raised
+
+    return call
+
+
+def _streaming(method: MethodDescriptor, implementation: Any) -> Any:
+    kind = message_factory.GetMessageClass(method.input_type)
+
+    async def call(data: bytes, context: Any) -> AsyncIterator[Message]:
+        async with _Handling(method, context) as handling:
+            events = implementation(_parse(kind, data))
+            try:
+                async with asyncio.timeout(handling.seconds):
+                    async for event in events:
+                        yield event
+            finally:
+                await events.aclose()
+
+    return call
+
+
+def _collecting(method: MethodDescriptor, implementation: Any) -> Any:
+    kind = message_factory.GetMessageClass(method.input_type)
+
+    async def parsed(pieces: AsyncIterator[bytes]) -> AsyncIterator[Message]:
+        async for data in pieces:
+            yield _parse(kind, data)
+
+    async def call(pieces: AsyncIterator[bytes], context: Any) -> Message:
+        async with _Handling(method, context) as handling, asyncio.timeout(handling.seconds):
+            answer: Message = await implementation(parsed(pieces))
+            return answer
+        raise AssertionError("aborted")
+
+    return call
+
+
+class _Handling:
+    """Around one call: trace, deadline, metrics, and the one translation of errors into status."""
+
+    def __init__(self, method: MethodDescriptor, context: Any) -> None:
+        self.name = f"{method.containing_service.name}/{method.name}"
+        self.context = context
+        self.began = time.perf_counter()
+        left = context.time_remaining()
+        self.seconds = DEFAULT_DEADLINE if left is None or left > 1e8 else left
+
+    async def __aenter__(self) -> _Handling:
+        metadata = dict(self.context.invocation_metadata() or ())
+        telemetry.new_trace(str(metadata.get("traceparent", "")))
+        return self
+
+    async def __aexit__(self, kind: object, error: BaseException | None, traceback: object) -> bool:
+        code = "OK"
+        try:
+            if error is None or isinstance(error, GeneratorExit):
+                return False
+            if isinstance(error, asyncio.CancelledError):
+                code = "CANCELLED"
+                return False
+            translated = _translate(error, self.name)
+            code = translated.grpc
+            await self.context.abort(
+                grpc.StatusCode[translated.grpc], translated.message, ((_ERROR, _pack(translated)),)
+            )
+            return False
+        finally:
+            telemetry.RPC_SECONDS.labels(self.name, code).observe(time.perf_counter() - self.began)
+
+
+def _translate(error: BaseException, name: str) -> TwinError:
+    if isinstance(error, TwinError):
+        return error
+    if isinstance(error, TimeoutError):
+        return DeadlineExceeded("It took longer than the call's deadline. Ask for less, or allow more time.")
+    log.error("call failed", method=name, exc_info=error)
+    return Internal("Something went wrong inside Twin; the log has the cause under this trace.")
+
+
+def _parse(kind: type[Message], data: bytes) -> Message:
+    try:
+        return kind.FromString(data)
+    except (DecodeError, ValueError) as error:
+        raise InvalidInput(
+            "The request's bytes are not a message of this method: check the proto's version."
+        ) from error
+
+
+def _serialize(message: Message) -> bytes:
+    return message.SerializeToString()
+
+
+def _snake(name: str) -> str:
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()
+
+
+def _pack(error: TwinError) -> bytes:
+    return json.dumps({"code": error.code, "param": error.param, "retry_after": error.retry_after}).encode()
+
+
+# ── Calling ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Caller:
+    """Calls one service's methods over a channel, and turns statuses back into errors."""
+
+    def __init__(self, channel: Any, service: ServiceDescriptor) -> None:
+        self._service = service
+        self._calls: dict[str, Any] = {}
+        for method in service.methods:
+            make = {
+                (False, False): channel.unary_unary,
+                (False, True): channel.unary_stream,
+                (True, False): channel.stream_unary,
+            }[method.client_streaming, method.server_streaming]
+            self._calls[method.name] = make(
+                f"/{service.full_name}/{method.name}",
+                request_serializer=_serialize,
+                response_deserializer=message_factory.GetMessageClass(method.output_type).FromString,
+            )
+
+    async def unary(
+        self, method: str, request: Message, kind: type[M], *, timeout: float, idempotent: bool = False
+    ) -> M:
+        """One request, one answer of `kind`, within `timeout` seconds. Idempotent ones are tried again while the
+        service is unavailable and time is left."""
+        until = time.monotonic() + timeout
+        pause = 0.05
+        while True:
+            try:
+                answer = await self._calls[method](
+                    request, timeout=max(0.001, until - time.monotonic()), metadata=_metadata()
+                )
+            except grpc.aio.AioRpcError as error:
+                translated = _error(error)
+                again = idempotent and isinstance(translated, Unavailable) and translated.retry_after is None
+                if not again or time.monotonic() + pause >= until or pause > 1:
+                    raise translated from None
+                await asyncio.sleep(pause)
+                pause *= 2
+            else:
+                return _typed(answer, kind)
+
+    async def stream(self, method: str, request: Message, kind: type[M], *, timeout: float) -> AsyncGenerator[M, None]:
+        """One request, a stream of answers; closing the iterator cancels the call."""
+        call = self._calls[method](request, timeout=timeout, metadata=_metadata())
+        try:
+            async for message in call:
+                yield _typed(message, kind)
+        except grpc.aio.AioRpcError as error:
+            raise _error(error) from None
+        finally:
+            call.cancel()
+
+    async def collect(self, method: str, requests: AsyncIterator[Message], kind: type[M], *, timeout: float) -> M:
+        """A stream of requests, one answer."""
+        try:
+            answer = await self._calls[method](requests, timeout=timeout, metadata=_metadata())
+        except grpc.aio.AioRpcError as error:
+            raise _error(error) from None
+        return _typed(answer, kind)
+
+
+def connect(address: str) -> Any:
+    """A channel to a service; every address that a name resolves to is used in turn."""
+    config: dict[str, Any] = {"loadBalancingConfig": [{"round_robin": {}}]}
+    if not address.startswith("unix:"):
+        config["healthCheckConfig"] = {"serviceName": ""}
+    # Unix sockets have no host name; without an authority of our own the path would become one.
+    options = (*_OPTIONS, ("grpc.service_config", json.dumps(config)), ("grpc.default_authority", "twin"))
+    return grpc.aio.insecure_channel(address, options=options)
+
+
+def _metadata() -> tuple[tuple[str, str], ...]:
+    return (("traceparent", telemetry.traceparent()),)
+
+
+def _typed(message: Any, kind: type[M]) -> M:
+    if not isinstance(message, kind):
+        raise Internal(f"A {kind.__name__} was expected.")
+    return message
+
+
+_BY_STATUS: dict[str, type[TwinError]] = {
+    "INVALID_ARGUMENT": InvalidInput,
+    "NOT_FOUND": NotFound,
+    "UNIMPLEMENTED": MethodNotAllowed,
+    "RESOURCE_EXHAUSTED": Overloaded,
+    "UNAVAILABLE": Unavailable,
+    "DEADLINE_EXCEEDED": DeadlineExceeded,
+    "CANCELLED": Cancelled,
+    "FAILED_PRECONDITION": Misconfigured,
+}
+_SAYS = {
+    "UNAVAILABLE": "A part of Twin cannot be reached. Try again in a moment; `twin doctor` says which one.",
+    "DEADLINE_EXCEEDED": "It took longer than the call's deadline. Ask for less, or allow more time.",
+    "RESOURCE_EXHAUSTED": "Too much at once, or a message too large. Try again in a moment.",
+    "CANCELLED": "The call was cancelled.",
+}
+
+
+def _error(error: Any) -> TwinError:
+    """The error of a status: as our server packed it, or by the status alone for one that gRPC itself made."""
+    packed = (error.trailing_metadata() or {}).get(_ERROR)
+    if packed is not None:
+        known = json.loads(packed)
+        kind = by_code().get(known["code"], Internal)
+        return kind(error.details() or "", param=known["param"], retry_after=known["retry_after"])
+    status = error.code().name
+    return _BY_STATUS.get(status, Internal)(_SAYS.get(status, "A part of Twin answered with a fault; see the log."))
