@@ -43,3 +43,62 @@ lock: $(UV) ## Resolve the hashed lock files again from pyproject.toml
 	$(UV) pip compile $(LOCK) --extra embedded --extra llamacpp --group dev -c locks/run.txt -o locks/dev.txt
 	$(UV) pip compile $(LOCK) --extra embedded --extra llamacpp --group dev --group bench -c locks/dev.txt -o locks/bench.txt
 LOCK := --quiet --universal --generate-hashes --no-emit-index-url --no-header --python-version 3.11 pyproject.toml locks/build.in
+
+# ── Using it ────────────────────────────────────────────────────────────────────────────────────────
+
+.PHONY: run
+run: $(VENV)/run ## Start everything, bring in Twin's own guides, ask an example question, keep serving
+	@$(BIN)/twin up --example
+
+.PHONY: smoke
+smoke: $(VENV)/run ## The same, check the example answer and its citation, and stop
+	@$(BIN)/twin up --example --check
+
+# ── Checking ────────────────────────────────────────────────────────────────────────────────────────
+
+.PHONY: check
+check: $(VENV)/dev ## Format, lint, types, import layers, generated code up to date
+	@$(BIN)/ruff format --check --quiet . || { echo "Not formatted: make format"; exit 1; }
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/mypy services tests benchmarks
+	@$(BIN)/lint-imports --no-cache | tail -n 1
+	@proto/generate && git diff --exit-code --stat -- proto || { echo "Stubs differ from the .proto files: commit what proto/generate made"; exit 1; }
+
+.PHONY: format
+format: $(VENV)/dev ## Format and mend what can be mended by itself
+	@$(BIN)/ruff format --quiet .
+	@$(BIN)/ruff check --fix --quiet .
+
+.PHONY: test
+test: $(VENV)/dev ## Run the tests
+	@$(BIN)/pytest $(if $(TESTS),$(TESTS),tests)
+
+.PHONY: protos
+protos: $(VENV)/dev ## Make the gRPC stubs again from the .proto files
+	@proto/generate
+
+.PHONY: page
+page: ## Build the web page again (needs Node 20 or newer)
+	@command -v npm >/dev/null || { echo "Building the page needs Node 20 or newer with npm; running Twin does not"; exit 1; }
+	@cd services/gateway/page && npm ci --no-audit --no-fund --loglevel=error && npm run build
+
+.PHONY: page-check
+page-check: page ## Types, unit tests and size of the page; fails if the committed bundle differs from its sources
+	@cd services/gateway/page && npm run check && npm test && npm run size
+	@git diff --exit-code --stat -- services/gateway/static || { echo "The bundle differs from its sources: commit what make page built"; exit 1; }
+
+# ── Measuring (each prints its peer beside it; TWIN_TEST_DATA names the folder with the data) ─────────
+
+.PHONY: bench-extract bench-retrieval bench-ingest bench-query bench-answers
+bench-extract: $(VENV)/bench ## Main text of real pages, beside trafilatura
+	@$(BIN)/python -m benchmarks.extract
+bench-retrieval: $(VENV)/bench ## Ranking beside plain fusions; chunking beside LangChain and LlamaIndex
+	@$(BIN)/python -m benchmarks.retrieval
+	@$(BIN)/python -m benchmarks.chunking
+bench-ingest: $(VENV)/bench ## Ingest beside the bare encoder and LlamaIndex's pipeline
+	@$(BIN)/python -m benchmarks.ingest
+	@$(BIN)/python -m benchmarks.index_churn
+bench-query: $(VENV)/bench ## Search and quoted answers beside the encoder and index alone
+	@$(BIN)/python -m benchmarks.query
+bench-answers: $(VENV)/bench ## Citations, quotations, declining and support checks
+	@$(BIN)/python -m benchmarks.answers

@@ -44,11 +44,10 @@ def read(kind: type[S], **given: Any) -> S:
     """
     file = os.environ.get("TWIN_SETTINGS")
     if file and not Path(file).expanduser().is_file():
-        raise Misconfigured("TWIN_SETTINGS names a file that is not there. Name a file of KEY=VALUE lines, or unset it.")
+        raise Misconfigured("TWIN_SETTINGS names no file. Name one of KEY=VALUE lines, or unset it.")
     try:
         return kind(_env_file=Path(file).expanduser() if file else None, **given)
     except ValidationError as error:
-        wrong = "; ".join(
-            f"TWIN_{'_'.join(map(str, each['loc'])).upper()}: {each['msg']}" for each in error.errors(include_input=False)
-        )
+        details = error.errors(include_input=False)
+        wrong = "; ".join(f"TWIN_{'_'.join(map(str, each['loc'])).upper()}: {each['msg']}" for each in details)
         raise Misconfigured(f"Settings are wrong: {wrong}.") from None

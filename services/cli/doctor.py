@@ -1,0 +1,68 @@
+"""`twin doctor`: tries every configured part and says how to mend it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+import httpx
+import typer
+
+from services.cli.api import connect
+from services.cli.options import ApiKey, Json, Url, out, print_json, run
+from services.errors import TwinError
+
+
+def register(app: typer.Typer) -> None:
+    app.command()(doctor)
+
+
+def doctor(url: Url = None, api_key: ApiKey = None, as_json: Json = False) -> None:
+    """Try every part that is configured, and say how to mend what does not work."""
+    from services.embedded import Check, checks
+
+    async def remote() -> list[Check]:
+        try:
+            async with connect(url, api_key) as api:
+                status = await api.get("/v1/status")
+        except TwinError as error:
+            return [Check("gateway", False, error.message)]
+        index = status["index"]
+        return [
+            Check(
+                "gateway",
+                True,
+                f"{url}, Twin {status['version']}, key {status['key']['name']} ({status['key']['role']})",
+            ),
+            Check("index", True, f"{index['documents']} documents, {index['chunks']} chunks, {index['encoder']}"),
+            Check("answers", True, f"{status['answers']}. {status['answers_hint']}"),
+        ]
+
+    async def local() -> list[Check]:
+        return [*await checks(), await ollama()]
+
+    found = run(remote() if url else local())
+    if as_json:
+        print_json([asdict(each) for each in found])
+    else:
+        for each in found:
+            out.print(f"{'ok  ' if each.ok else 'BAD '} {each.part:12} {each.detail}", markup=False)
+            if each.mend:
+                out.print(f"                  {each.mend}", markup=False)
+    raise typer.Exit(0 if all(each.ok for each in found) else 1)
+
+
+async def ollama(address: str = "http://127.0.0.1:11434") -> object:
+    """Whether Ollama runs here with a model, and what to set to be answered by it."""
+    from services.embedded import Check
+
+    try:
+        async with httpx.AsyncClient(timeout=2, trust_env=False) as client:
+            names = [str(each["name"]) for each in (await client.get(f"{address}/api/tags")).json()["models"]]
+    except (httpx.HTTPError, ValueError, KeyError, TypeError):
+        return Check("ollama", True, "none is running here; it is not needed (answers are quotations without it)")
+    if not names:
+        return Check("ollama", True, "runs here without a model", "ollama pull llama3.2")
+    setting = f"TWIN_LLM_URL='openai+{address}/v1?model={names[0]}'"
+    return Check(
+        "ollama", True, f"runs here with {', '.join(names[:5])}", f"to have it write the answers: {setting} twin up"
+    )
