@@ -53,6 +53,8 @@ WEIGHTS = {"title": 1.0, "heading": 2.0, "body": 1.0, "parts": 0.5}
 """Of the columns in BM25."""
 COMMON = 0.25
 """A word in more than this share of the chunks tells little and costs most of a text search's time."""
+FEW = 1000
+"""Chunks that are searched so fast that no word need be left out."""
 STOP_WORDS = frozenset(
     re.findall(
         r"\w+",
@@ -475,7 +477,7 @@ class SqliteIndex:
             for token, word in tokens:
                 words.setdefault(token, word)
         telling = {each: word for each, word in words.items() if word.lower() not in STOP_WORDS} or words
-        limit = COMMON * self._size(connection)
+        limit = max(COMMON * self._size(connection), FEW)
         rare = {each: word for each, word in telling.items() if self._frequency(connection, each) <= limit}
         return " OR ".join(dict.fromkeys([*map(_quoted, (rare or telling).values()), *phrases]))
 
