@@ -102,3 +102,7 @@ bench-query: $(VENV)/bench ## Search and quoted answers beside the encoder and i
 	@$(BIN)/python -m benchmarks.query
 bench-answers: $(VENV)/bench ## Citations, quotations, declining and support checks
 	@$(BIN)/python -m benchmarks.answers
+
+.PHONY: diagrams
+diagrams: $(VENV)/run ## Draw docs/diagrams again
+	@$(BIN)/python docs/diagrams/draw.py
