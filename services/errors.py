@@ -8,6 +8,7 @@ TwinError
 ├── Unauthenticated       no key, or one that is not valid             UNAUTHENTICATED      401
 ├── Forbidden             the key may not do this                      PERMISSION_DENIED    403
 ├── NotFound              it is not there, or not for this caller      NOT_FOUND            404
+│   └── ModelNotFound     no such model, in OpenAI's words             NOT_FOUND            404
 ├── MethodNotAllowed      the route is there, the method is not        UNIMPLEMENTED        405
 ├── Conflict              it changed meanwhile, or it exists           ABORTED              409
 │   └── LeaseLost         another worker holds the job                 ABORTED              409
@@ -87,6 +88,10 @@ class NotFound(TwinError):
     grpc = "NOT_FOUND"
     http = 404
     type = "invalid_request_error"
+
+
+class ModelNotFound(NotFound):
+    code = "model_not_found"
 
 
 class MethodNotAllowed(TwinError):

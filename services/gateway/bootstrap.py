@@ -1,0 +1,121 @@
+"""The gateway, put together from its settings.
+
+Comes in: Settings. Goes out: a Gateway that serves. The only file here that opens adapters.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+import uvicorn
+from fastapi import FastAPI
+
+from services import clients, rpc, telemetry
+from services.adapters import open_adapter
+from services.gateway.api import create_app
+from services.gateway.auth import LocalKey, PageLinks
+from services.gateway.settings import Settings, read
+from services.ports import Audit, Keys, Limits
+
+log = structlog.get_logger()
+
+_GRACE = 10
+"""Seconds that running requests have to end."""
+SERVICES = ("crawler", "feature", "retriever", "generator")
+
+__all__ = ["Gateway", "Settings", "build", "main", "read"]
+
+
+@dataclass(frozen=True, slots=True)
+class Gateway:
+    """A gateway that is put together. `app` may also be called in the process (httpx.ASGITransport) with `local`."""
+
+    app: FastAPI
+    settings: Settings
+    local: LocalKey
+    keys: Keys
+    audit: Audit
+    limits: Limits
+    channels: Mapping[str, Any]
+    own_channels: bool
+    _links: PageLinks
+
+    def page_link(self, port: int | None = None) -> str:
+        """A link that opens the page once. `port`: the one really listened on, where the setting says 0."""
+        host = self.settings.gateway_host if self.settings.loopback else "localhost"
+        shown = f"[{host}]" if ":" in host else host
+        return f"http://{shown}:{port or self.settings.gateway_port}/?token={self._links.issue()}"
+
+    def server(self) -> uvicorn.Server:
+        """A server of the app: `await server.serve()`; `server.should_exit = True` ends it."""
+        config = uvicorn.Config(
+            self.app,
+            host=self.settings.gateway_host,
+            port=self.settings.gateway_port,
+            http="httptools",
+            lifespan="off",
+            # It would log the one-time link's token; edge.py logs each request by its route.
+            access_log=False,
+            log_config=None,
+            server_header=False,
+            timeout_keep_alive=75,
+            timeout_graceful_shutdown=_GRACE,
+        )
+        return uvicorn.Server(config)
+
+    async def close(self) -> None:
+        for each in (self.keys, self.audit, self.limits):
+            await each.close()
+        if self.own_channels:
+            for channel in self.channels.values():
+                await channel.close()
+
+
+async def build(settings: Settings, channels: Mapping[str, Any] | None = None) -> Gateway:
+    """Open the stores, connect to the services. `channels`: service name → channel, for services in this process;
+    they stay their owner's to close."""
+    own = channels is None
+    if channels is None:
+        channels = {name: rpc.connect(getattr(settings, f"{name}_address")) for name in SERVICES}
+    keys: Keys = await open_adapter("keys", settings.documents_url, settings.data_dir, setting="TWIN_DOCUMENTS_URL")
+    audit: Audit = await open_adapter("audit", settings.documents_url, settings.data_dir, setting="TWIN_DOCUMENTS_URL")
+    limits: Limits = await open_adapter("limits", settings.limits_url, settings.data_dir)
+    local, links = LocalKey(), PageLinks()
+    if not settings.loopback and all(key.revoked_at is not None for key in await keys.find()):
+        log.warning(
+            "the gateway is open to the network and there is no key yet: nobody can use it. "
+            "`twin keys create` makes the first one",
+            host=settings.gateway_host,
+        )
+    app = create_app(
+        crawler=clients.Crawler(channels["crawler"]),
+        feature=clients.Feature(channels["feature"]),
+        retriever=clients.Retriever(channels["retriever"]),
+        generator=clients.Generator(channels["generator"]),
+        keys=keys,
+        audit=audit,
+        limits=limits,
+        settings=settings,
+        links=links,
+        channels=channels,
+        local=local,
+    )
+    return Gateway(app, settings, local, keys, audit, limits, channels, own, links)
+
+
+async def serve(settings: Settings) -> None:
+    """Serve until asked to stop."""
+    gateway = await build(settings)
+    try:
+        await gateway.server().serve()
+    finally:
+        await gateway.close()
+
+
+def main() -> None:
+    telemetry.configure_logs()
+    asyncio.run(serve(read()))

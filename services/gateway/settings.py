@@ -1,0 +1,73 @@
+"""The gateway's settings: each one typed line with its unit and its reason.
+
+Comes in: the environment, or a file of NAME=value lines. Goes out: Settings. Does not know: what is done with them.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from pathlib import Path
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from services.errors import Misconfigured
+
+
+class Settings(BaseSettings):
+    """Read once, at start. The variable of `gateway_port` is TWIN_GATEWAY_PORT, and so on."""
+
+    model_config = SettingsConfigDict(env_prefix="TWIN_", extra="ignore")
+
+    gateway_host: str = "127.0.0.1"
+    """Address to listen on. Loopback unless told otherwise: whoever opens it to a network does so knowingly."""
+    gateway_port: int = Field(8000, ge=0, le=65535)
+    gateway_hosts: str = ""
+    """Host names, separated by commas, that requests may name beside localhost and the address listened on. A web
+    page whose name is made to point here (DNS rebinding) is refused by this."""
+
+    crawler_address: str = "localhost:50051"
+    feature_address: str = "localhost:50052"
+    retriever_address: str = "localhost:50053"
+    generator_address: str = "localhost:50054"
+
+    data_dir: Path = Path.home() / ".twin"
+    documents_url: str = "sqlite:///"
+    """Where keys and the audit are kept."""
+    limits_url: str = "memory://"
+
+    gateway_requests_per_minute: int = Field(600, ge=1)
+    """Of a key that has no number of its own: ten a second is far above a person, far below a flood."""
+    gateway_body_bytes: int = Field(2 * 1024 * 1024, ge=1024)
+    """Of a JSON body: it goes on in one gRPC message, which holds 4 MiB."""
+    gateway_upload_bytes: int = Field(512 * 1024 * 1024, ge=1024)
+    """Of one upload, all its files together; it is never held in memory."""
+    gateway_upload_files: int = Field(1000, ge=1)
+    gateway_answer_seconds: float = Field(600.0, gt=0)
+    """For a whole answer: a slow engine on a laptop takes minutes."""
+    gateway_session_days: float = Field(30.0, gt=0)
+    """How long a browser that opened the one-time link stays signed in."""
+
+    @property
+    def hosts(self) -> frozenset[str]:
+        """Host names that requests may name, in lower case, without ports."""
+        named = (each.strip().lower() for each in self.gateway_hosts.split(","))
+        return frozenset({"localhost", "127.0.0.1", "::1", self.gateway_host.lower(), *named} - {""})
+
+    @property
+    def loopback(self) -> bool:
+        """Whether only this machine can reach it."""
+        try:
+            return ipaddress.ip_address(self.gateway_host).is_loopback
+        except ValueError:
+            return self.gateway_host == "localhost"
+
+
+def read(file: Path | None = None) -> Settings:
+    """Settings from the environment, and from a file where it leaves one open. Misconfigured names the wrong one."""
+    try:
+        return Settings(_env_file=file)
+    except ValidationError as error:
+        wrong = error.errors(include_url=False, include_input=False)[0]
+        name = "_".join(str(each) for each in wrong["loc"])
+        raise Misconfigured(f"TWIN_{name.upper()} is wrong: {wrong['msg']}.") from None
