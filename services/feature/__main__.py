@@ -1,0 +1,3 @@
+from services.feature.bootstrap import main
+
+main()
