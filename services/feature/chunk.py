@@ -48,6 +48,8 @@ WHOLE = 0.2
 """Of the window: a paragraph up to this is not cut between its sentences."""
 SPREAD = 8
 """Characters that count as one token where the tokenizer sees fewer (white space in code, one endless word)."""
+SENTENCES = 4096
+"""Characters looked at for sentences at once."""
 PIECE = 32_768
 """Characters tokenised at once."""
 ANCHOR = 2.0
@@ -257,12 +259,16 @@ def _code_lines(text: str, block: Block) -> Iterator[tuple[int, int, float]]:
 
 
 def _sentences(text: str, start: int, end: int, language: str) -> Iterator[tuple[int, int]]:
-    at = start
-    for sentence in sentencex.segment(language, text[start:end]):
-        yield at, at + len(sentence)
-        at += len(sentence)
-    if at < end:
-        yield at, end
+    while start < end:
+        # A window at a time, for sentencex takes quadratic time where quotation marks don't pair; the last sentence of
+        # a window may go on in the next one.
+        stop = min(end, start + SENTENCES)
+        found = sentencex.segment(language, text[start:stop])
+        if stop < end and len(found) > 1:
+            found = found[:-1]
+        for sentence in found:
+            yield start, start + len(sentence)
+            start += len(sentence)
 
 
 def _words(text: str, start: int, end: int, tokens: _Tokens, largest: int) -> Iterator[tuple[int, int]]:
@@ -409,28 +415,37 @@ def _pack(units: Sequence[_Unit], tokens: _Tokens, room: Sequence[int], window: 
 
     A chunk that begins inside a section ends within it; one that goes on into the next section takes it whole.
     """
+    # The innermost loop of all: plain lists, and _size written out.
     target = window * TARGET
-    starts = tokens.before([unit.start for unit in units])
+    begins = [unit.start for unit in units]
+    starts = tokens.before(begins)
     ends = tokens.before([unit.end for unit in units])
-    opens = [number == 0 or unit.section != units[number - 1].section for number, unit in enumerate(units)]
-    headers = [int(window * TABLE_HEADER) if unit.header else 0 for unit in units]
+    sections = [unit.section for unit in units]
+    opens = [number == 0 or section != sections[number - 1] for number, section in enumerate(sections)]
+    header = int(window * TABLE_HEADER)
+    rooms = [room[unit.section] - (header if unit.header else 0) for unit in units]
     best = [0.0] + [math.inf] * len(units)
     came = [0] * (len(units) + 1)
     for stop in range(1, len(units) + 1):
-        last = units[stop - 1]
+        behind, end, section = ends[stop - 1], units[stop - 1].end + SPREAD - 1, sections[stop - 1]
         closes = stop == len(units) or opens[stop]
         price = units[stop].cost if stop < len(units) else 0.0
+        cheapest, origin = math.inf, stop - 1
         for first in range(stop - 1, -1, -1):
-            unit = units[first]
-            size = _size(ends[stop - 1] - starts[first], last.end - unit.start)
-            if size > room[unit.section] - headers[first] and first < stop - 1:
+            size = behind - starts[first]
+            spread = (end - begins[first]) // SPREAD
+            if spread > size:
+                size = spread
+            if size > rooms[first] and first < stop - 1:
                 break
-            mixed = last.section - unit.section
-            if mixed and not (closes and opens[first]):
-                continue
-            cost = best[first] + (size / target - 1) ** 2 + MIXED * mixed + price
-            if cost < best[stop]:
-                best[stop], came[stop] = cost, first
+            cost = best[first] + (size / target - 1) ** 2
+            if sections[first] != section:
+                if not (closes and opens[first]):
+                    continue
+                cost += MIXED * (section - sections[first])
+            if cost < cheapest:
+                cheapest, origin = cost, first
+        best[stop], came[stop] = cheapest + price, origin
     cuts: list[tuple[int, int]] = []
     stop = len(units)
     while stop:
