@@ -1,0 +1,44 @@
+/** Dates, durations and numbers in words. */
+
+const day = new Intl.DateTimeFormat("en", { dateStyle: "medium", timeZone: "UTC" });
+const count = new Intl.NumberFormat("en");
+
+/** `2024-05-01` → `May 1, 2024`; what is no date stays as it is. */
+export function date(iso: string | null): string {
+  if (!iso) return "";
+  const time = Date.parse(iso);
+  return Number.isNaN(time) ? iso : day.format(time);
+}
+
+export function number(value: number): string {
+  return count.format(value);
+}
+
+export function plural(value: number, one: string, many = `${one}s`): string {
+  return `${count.format(value)} ${value === 1 ? one : many}`;
+}
+
+/** `75` → `about 1 min left`. */
+export function timeLeft(seconds: number | null): string {
+  if (seconds === null || !Number.isFinite(seconds)) return "";
+  if (seconds < 5) return "a moment left";
+  if (seconds < 55) return `about ${Math.ceil(seconds / 5) * 5} s left`;
+  const minutes = Math.round(seconds / 60);
+  if (minutes < 60) return `about ${Math.max(1, minutes)} min left`;
+  return `about ${Math.round(minutes / 60)} h left`;
+}
+
+/** An address that may be opened in the browser: http or https, nothing else. */
+export function openable(address: string): string | null {
+  try {
+    const url = new URL(address);
+    return url.protocol === "https:" || url.protocol === "http:" ? url.href : null;
+  } catch {
+    return null;
+  }
+}
+
+/** What to call a document that has no title. */
+export function named(document: { title: string; url: string }): string {
+  return document.title || document.url || "Untitled";
+}
