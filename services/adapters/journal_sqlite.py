@@ -1,0 +1,196 @@
+"""The journal of answers in the data directory's one file.
+
+Comes in: `sqlite:///…`. Goes out: the port Journal. Does not know: how an answer is made, nor who asks to see it.
+
+An entry is kept as compressed JSON, with columns beside it for what it is found by.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Collection, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import apsw
+
+from services.adapters.sqlite import Database, Step
+from services.domain import Citation, Evidence, Feedback, Generation, Message, Passage, Scope, Support, Usage, Verdict
+from services.errors import NotFound
+from services.ports import Journal
+
+REDACTED_AT_ONCE = 100
+"""Entries rewritten in one transaction: some hundredths of a second, in which no one else can write."""
+
+STEPS: Sequence[Step] = (
+    """
+    CREATE TABLE generations (
+        number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, key_id TEXT NOT NULL, created_at REAL NOT NULL,
+        authors TEXT NOT NULL, entry BLOB NOT NULL
+    );
+    CREATE INDEX generations_newest ON generations (created_at, number);
+    CREATE INDEX generations_of_key ON generations (key_id, created_at, number);
+    -- which entries hold text of a document, until it is redacted in them
+    CREATE TABLE generation_documents (
+        document_id TEXT, number INTEGER REFERENCES generations ON DELETE CASCADE, PRIMARY KEY (document_id, number)
+    ) WITHOUT ROWID;
+    CREATE INDEX generation_documents_of ON generation_documents (number);
+    """,
+)
+
+
+async def open(url: str, data_dir: Path) -> Journal:
+    database = await Database.open(url, data_dir)
+    await database.migrate("journal", STEPS)
+    return SqliteJournal(database)
+
+
+class SqliteJournal:
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def save(self, generation: Generation) -> None:
+        packed = _packed(generation)
+        authors = json.dumps(generation.authors, ensure_ascii=False)
+        documents = {passage.document_id for passage in generation.passages}
+        documents |= {citation.document_id for citation in generation.citations}
+
+        def write(connection: apsw.Connection) -> None:
+            number = connection.execute(
+                """INSERT INTO generations (id, key_id, created_at, authors, entry) VALUES (?, ?, ?, ?, ?)
+                   ON CONFLICT (id) DO UPDATE SET key_id = excluded.key_id, created_at = excluded.created_at,
+                       authors = excluded.authors, entry = excluded.entry RETURNING number""",
+                (generation.id, generation.key_id, generation.created_at, authors, packed),
+            ).get
+            connection.execute("DELETE FROM generation_documents WHERE number = ?", (number,))
+            connection.executemany(
+                "INSERT INTO generation_documents VALUES (?, ?)", [(document, number) for document in documents]
+            )
+
+        await self._database.write(write)
+
+    async def get(self, id: str) -> Generation | None:
+        packed = await self._database.read(
+            lambda connection: connection.execute("SELECT entry FROM generations WHERE id = ?", (id,)).get
+        )
+        return None if packed is None else _unpacked(packed)
+
+    async def find(
+        self, scope: Scope, *, key_id: str | None = None, limit: int = 50, before: float | None = None
+    ) -> list[Generation]:
+        if not scope.everyone and not scope.authors:
+            return []
+        conditions = ["created_at < coalesce(:before, 9e999)"]
+        if key_id is not None:
+            conditions.append("key_id = :key_id")
+        if not scope.everyone:
+            conditions.append(
+                """NOT EXISTS (SELECT 1 FROM json_each(generations.authors)
+                   WHERE value NOT IN (SELECT value FROM json_each(:authors)))"""
+            )
+        values = {"before": before, "key_id": key_id, "authors": json.dumps(scope.authors), "limit": limit}
+
+        def read(connection: apsw.Connection) -> list[Generation]:
+            rows = connection.execute(
+                f"""SELECT entry FROM generations WHERE {" AND ".join(conditions)}
+                    ORDER BY created_at DESC, number DESC LIMIT :limit""",
+                values,
+            )
+            return [_unpacked(packed) for (packed,) in rows]
+
+        return await self._database.read(read)
+
+    async def feedback(self, feedback: Feedback) -> None:
+        def write(connection: apsw.Connection) -> None:
+            packed = connection.execute("SELECT entry FROM generations WHERE id = ?", (feedback.generation_id,)).get
+            if packed is None:
+                raise NotFound("There is no such answer in the journal: it may have been deleted.")
+            connection.execute(
+                "UPDATE generations SET entry = ? WHERE id = ?",
+                (_packed(replace(_unpacked(packed), feedback=feedback)), feedback.generation_id),
+            )
+
+        await self._database.write(write)
+
+    async def delete(self, ids: Collection[str] = (), before: float | None = None) -> int:
+        gone = json.dumps(list(ids))
+
+        def write(connection: apsw.Connection) -> int:
+            connection.execute(
+                "DELETE FROM generations WHERE id IN (SELECT value FROM json_each(?)) OR created_at < ?",
+                (gone, before),
+            )
+            return connection.changes()
+
+        return await self._database.write(write)
+
+    async def redact(self, document_id: str) -> int:
+        def write(connection: apsw.Connection) -> int:
+            rows = connection.execute(
+                """SELECT number, entry FROM generation_documents JOIN generations USING (number)
+                   WHERE document_id = ? LIMIT ?""",
+                (document_id, REDACTED_AT_ONCE),
+            ).fetchall()
+            for number, packed in rows:
+                connection.execute(
+                    "UPDATE generations SET entry = ? WHERE number = ?",
+                    (_packed(_redacted(_unpacked(packed), document_id)), number),
+                )
+                connection.execute(
+                    "DELETE FROM generation_documents WHERE document_id = ? AND number = ?", (document_id, number)
+                )
+            return len(rows)
+
+        count = 0
+        while done := await self._database.write(write):
+            count += done
+        return count
+
+    async def close(self) -> None:
+        await self._database.close()
+
+
+def _redacted(generation: Generation, document_id: str) -> Generation:
+    """Without the document's text. The answers earlier in the conversation and a person's correction of this one may
+    hold it as well."""
+    feedback = generation.feedback
+    return replace(
+        generation,
+        passages=tuple(passage for passage in generation.passages if passage.document_id != document_id),
+        citations=tuple(citation for citation in generation.citations if citation.document_id != document_id),
+        messages=tuple(
+            replace(message, content="") if message.role == "assistant" else message for message in generation.messages
+        ),
+        prompt="",
+        answer="",
+        support=(),
+        feedback=None if feedback is None else replace(feedback, correction=""),
+        redacted=True,
+    )
+
+
+def _packed(generation: Generation) -> bytes:
+    entry = asdict(replace(generation, timings=dict(generation.timings)))
+    return zlib.compress(json.dumps(entry).encode(), 1)
+
+
+def _unpacked(packed: Any) -> Generation:
+    entry = json.loads(zlib.decompress(packed))
+    feedback = entry["feedback"]
+    if feedback is not None:
+        feedback["reasons"] = tuple(feedback["reasons"])
+    return Generation(
+        **{
+            **entry,
+            "messages": tuple(Message(**each) for each in entry["messages"]),
+            "passages": tuple(Passage(**each) for each in entry["passages"]),
+            "citations": tuple(Citation(**each) for each in entry["citations"]),
+            "support": tuple(Support(**{**each, "verdict": Verdict(each["verdict"])}) for each in entry["support"]),
+            "evidence": Evidence(entry["evidence"]),
+            "usage": Usage(**entry["usage"]),
+            "authors": tuple(entry["authors"]),
+            "feedback": None if feedback is None else Feedback(**feedback),
+        }
+    )
