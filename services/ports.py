@@ -147,10 +147,11 @@ class Jobs(Protocol):
         ...
 
     async def save(self, jobs: Sequence[Job], now: float) -> dict[str, bool]:
-        """Write state, progress, failure, not_before, lease_until of claimed jobs whose token is still the newest.
+        """Write state, progress, failure, attempts, not_before, lease_until of running jobs whose token is still the
+        newest. One that goes back to the queue while it was asked to cancel ends as cancelled instead.
 
-        Returns id → whether it was asked to cancel. LeaseLost, and nothing of that job written, for any other token:
-        jobs of the same call whose token holds are written.
+        Returns id → whether it was asked to cancel. LeaseLost, and nothing of that job written, for any other token
+        or a job that does not run: jobs of the same call whose token holds are written.
         """
         ...
 

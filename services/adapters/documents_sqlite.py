@@ -203,7 +203,7 @@ class SqliteDocuments:
 
         def read(connection: apsw.Connection) -> list[tuple[str, int]]:
             rows = connection.execute(
-                """SELECT id, band FROM json_each(?) JOIN bands ON band = value
+                """SELECT documents.id, band FROM json_each(?) JOIN bands ON band = value
                    JOIN documents ON documents.rowid = document WHERE deleted_at IS NULL AND author = ?""",
                 (wanted, author),
             )

@@ -1,0 +1,131 @@
+"""What every journal promises."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from services.domain import (
+    EVERYONE,
+    Citation,
+    Evidence,
+    Feedback,
+    Generation,
+    Message,
+    Passage,
+    Scope,
+    Support,
+    Usage,
+    Verdict,
+)
+from services.errors import NotFound
+from services.ports import Journal
+
+
+def passage(document: str, author: str) -> Passage:
+    return Passage("c", document, 1, 0, 6, "SECRET", "H", "T", "https://a", author, 0.5, {"dense": 0.5}, source_id="s")
+
+
+def citation(document: str, author: str) -> Citation:
+    return Citation(1, document, 1, "T", "https://a", author, 0, 6, "SECRET", 0, 5)
+
+
+def generation(id: str, at: float, documents: tuple[str, ...] = ("d",), author: str = "alpha") -> Generation:
+    return Generation(
+        id=id,
+        key_id="k",
+        author=None,
+        messages=(Message("user", "Q?"), Message("assistant", "SECRET before"), Message("user", "And?")),
+        question="And Q?",
+        prompt="SECRET And?",
+        model="quotes",
+        passages=tuple(passage(each, author) for each in documents),
+        answer="SECRET [1]",
+        citations=tuple(citation(each, author) for each in documents),
+        support=(Support(0, 6, Verdict.QUOTED, 1.0),),
+        evidence=Evidence.ANSWER,
+        usage=Usage(3, 4),
+        timings={"search": 1.5},
+        reason="stop",
+        created_at=at,
+        authors=(author,) if documents else (),
+        feedback=None,
+    )
+
+
+async def test_entries_come_back(journal: Journal) -> None:
+    """An entry is read as it was saved, and saving it again replaces it."""
+    entry = generation("a", 1.0)
+    await journal.save(entry)
+    assert await journal.get("a") == entry
+    await journal.save(replace(entry, answer="new"))
+    assert await journal.get("a") == replace(entry, answer="new")
+    assert await journal.get("missing") is None
+    assert len(await journal.find(EVERYONE)) == 1
+
+
+async def test_find_keeps_to_the_scope(journal: Journal) -> None:
+    """Newest first; only entries all of whose authors lie in the scope; the empty scope sees nothing."""
+    await journal.save(generation("a", 1.0))
+    await journal.save(replace(generation("b", 2.0, author="beta"), key_id="other"))
+    await journal.save(replace(generation("both", 3.0), authors=("alpha", "beta")))
+    await journal.save(generation("none", 4.0, ()))
+
+    async def ids(scope: Scope = EVERYONE, **filters: object) -> list[str]:
+        return [each.id for each in await journal.find(scope, **filters)]  # type: ignore[arg-type]
+
+    assert await ids() == ["none", "both", "b", "a"]
+    assert await ids(limit=2) == ["none", "both"]
+    assert await ids(before=3.0) == ["b", "a"]
+    assert await ids(key_id="other") == ["b"]
+    assert await ids(Scope(authors=("alpha",))) == ["none", "a"]
+    assert await ids(Scope(authors=("alpha", "beta"))) == ["none", "both", "b", "a"]
+    assert await ids(Scope()) == []
+
+
+async def test_feedback(journal: Journal) -> None:
+    """Feedback is kept with its entry; the newest stands; for an unknown entry it is NotFound."""
+    await journal.save(generation("a", 1.0))
+    for rating in (1, -1):
+        given = Feedback("a", rating, "better", ("wrong", "long"), 5.0)
+        await journal.feedback(given)
+        entry = await journal.get("a")
+        assert entry is not None
+        assert entry.feedback == given
+    with pytest.raises(NotFound):
+        await journal.feedback(Feedback("missing", 1))
+
+
+async def test_delete(journal: Journal) -> None:
+    """By id, by time, or not at all where nothing is named."""
+    for n in range(5):
+        await journal.save(generation(str(n), float(n)))
+    assert await journal.delete() == 0
+    assert await journal.delete(["4", "missing"]) == 1
+    assert await journal.delete(before=2.0) == 2
+    assert [each.id for each in await journal.find(EVERYONE)] == ["3", "2"]
+
+
+async def test_redaction_takes_the_text_of_a_deleted_document(journal: Journal) -> None:
+    """Nothing of the document's text is left in any entry that held it; other entries are untouched; the question,
+    its time and its feedback's rating stay."""
+    for n in range(230):
+        await journal.save(generation(f"old {n}", float(n), ("gone", "kept")))
+    other = generation("other", 500.0, ("kept",))
+    await journal.save(other)
+    await journal.feedback(Feedback("old 0", -1, "SECRET said better", (), 9.0))
+    assert await journal.redact("gone") == 230
+    assert await journal.redact("gone") == 0
+    entry = await journal.get("old 0")
+    assert entry is not None
+    assert entry.redacted
+    assert [each.document_id for each in entry.passages] == ["kept"]
+    assert [each.document_id for each in entry.citations] == ["kept"]
+    assert (entry.question, entry.created_at, entry.feedback) == ("And Q?", 0.0, Feedback("old 0", -1, "", (), 9.0))
+    assert "SECRET" not in entry.prompt + entry.answer + "".join(each.content for each in entry.messages)
+    assert await journal.get("other") == other
+    assert await journal.redact("kept") == 231
+    last = await journal.get("old 0")
+    assert last is not None
+    assert not last.passages
