@@ -6,6 +6,7 @@ Comes in: Settings. Goes out: a Gateway that serves. The only file here that ope
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,7 @@ from fastapi import FastAPI
 
 from services import clients, rpc, telemetry
 from services.adapters import open_adapter
+from services.errors import Unavailable
 from services.gateway.api import create_app
 from services.gateway.auth import LocalKey, PageLinks
 from services.gateway.settings import Settings, read
@@ -44,6 +46,20 @@ class Gateway:
     own_channels: bool
     _links: PageLinks
 
+    def bind(self) -> socket.socket:
+        """Take the address; then `await server().serve([socket])`. Unavailable, saying what to do, where it is
+        taken. (uvicorn by itself would end the process.)"""
+        host, port = self.settings.gateway_host, self.settings.gateway_port
+        try:
+            return socket.create_server(
+                (host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=2048
+            )
+        except OSError as error:
+            raise Unavailable(
+                f"Cannot listen on {host}:{port} ({error.strerror}). Is Twin running already? Otherwise set "
+                "TWIN_GATEWAY_PORT to a free port (0: any)."
+            ) from error
+
     def page_link(self, port: int | None = None) -> str:
         """A link that opens the page once. `port`: the one really listened on, where the setting says 0."""
         host = self.settings.gateway_host if self.settings.loopback else "localhost"
@@ -51,11 +67,9 @@ class Gateway:
         return f"http://{shown}:{port or self.settings.gateway_port}/?token={self._links.issue()}"
 
     def server(self) -> uvicorn.Server:
-        """A server of the app: `await server.serve()`; `server.should_exit = True` ends it."""
+        """A server of the app: `await server.serve([bind()])`; `server.should_exit = True` ends it."""
         config = uvicorn.Config(
             self.app,
-            host=self.settings.gateway_host,
-            port=self.settings.gateway_port,
             http="httptools",
             lifespan="off",
             # It would log the one-time link's token; edge.py logs each request by its route.
@@ -111,7 +125,7 @@ async def serve(settings: Settings) -> None:
     """Serve until asked to stop."""
     gateway = await build(settings)
     try:
-        await gateway.server().serve()
+        await gateway.server().serve([gateway.bind()])
     finally:
         await gateway.close()
 

@@ -95,7 +95,9 @@ async def _author(parts: AsyncIterator[_Event]) -> str:
                 return _AUTHOR.validate_python(value.decode())
             except (ValidationError, UnicodeDecodeError):
                 raise InvalidInput(
-                    "author: an author's name has up to 64 letters, digits, spaces, . @ + ' or -", param="author"
+                    "author: a name has up to 64 letters, digits, spaces, '.', '_' or '-', and starts with a letter "
+                    "or digit.",
+                    param="author",
                 ) from None
     raise InvalidInput("Send the field author first, then the files.", param="author")
 

@@ -6,6 +6,7 @@ Comes in: domain objects. Goes out: dictionaries for JSON. Does not know: routes
 
 from __future__ import annotations
 
+import unicodedata
 from datetime import UTC, date, datetime
 from typing import Annotated, Any, Literal
 
@@ -36,8 +37,12 @@ def _iso_date(text: str) -> str:
 
 Date = Annotated[str, AfterValidator(_iso_date), WithJsonSchema({"type": "string", "format": "date"})]
 Text = Annotated[str, StringConstraints(min_length=1, max_length=2000, pattern=r"^[^\x00]*$")]
-AuthorName = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=r"^\w([\w .@+'-]{0,62}\w)?$")]
-"""Letters and digits of any script, and ` . @ + ' -` within: it stands in addresses and on command lines."""
+AuthorName = Annotated[
+    str,
+    StringConstraints(min_length=1, max_length=64, pattern=r"^\w([\w .-]{0,62}[\w.-])?$"),
+    AfterValidator(lambda name: unicodedata.normalize("NFC", name)),
+]
+"""The crawler's rule: letters and digits of any script, spaces, `.`, `_`, `-`; compared in NFC."""
 Time = Annotated[str, WithJsonSchema({"type": "string", "format": "date-time"})]
 Verdict = Literal["supported", "unsupported", "quoted", "unchecked"]
 Evidence = Literal["answer", "closest", "none", "uncalibrated"]

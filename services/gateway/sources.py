@@ -55,7 +55,7 @@ class SourceList(Given):
 def may_write(call: Call, author: str) -> None:
     """Whether the key may bring text in for this author."""
     call.may_touch(author, "author")
-    if author == openai.EVERYONE_MODEL:
+    if author.casefold() == openai.EVERYONE_MODEL:
         raise InvalidInput("The name twin means every author: choose another one.", param="author")
 
 
