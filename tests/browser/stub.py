@@ -95,7 +95,9 @@ def application(twin: Twin) -> Starlette:
         if request.method == "POST":
             form = await request.form()
             author = str(form["author"])
-            files = [(str(file.filename), await file.read()) for file in form.getlist("file") if not isinstance(file, str)]
+            files = [
+                (str(file.filename), await file.read()) for file in form.getlist("file") if not isinstance(file, str)
+            ]
             return begin(author, [f"upload:{name}" for name, _ in files], dict(files))
         query = request.query_params
         found = [
@@ -176,6 +178,11 @@ def application(twin: Twin) -> Starlette:
     async def chat(request: Request) -> Response:
         wanted = await request.json()
         question = wanted["messages"][-1]["content"]
+        if not wanted.get("stream"):
+            citations = [
+                json.loads(line[6:])["twin"]["citation"] async for line in answer(question) if '"citation"' in line
+            ]
+            return JSONResponse({"twin": {"citations": citations}})
         return StreamingResponse(answer(question), media_type="text/event-stream")
 
     async def answer(question: str) -> AsyncIterator[str]:
@@ -247,5 +254,7 @@ if __name__ == "__main__":
 
     shown_twin = Twin(delay=0.04, seconds=8)
     for number in range(60):
-        shown_twin.add("alpha", f"https://example.org/{number}", f"How to bake loaf {number}", "# Loaf\n\nBake slowly. It rises.")
+        shown_twin.add(
+            "alpha", f"https://example.org/{number}", f"How to bake loaf {number}", "# Loaf\n\nBake slowly. It rises."
+        )
     uvicorn.run(application(shown_twin), port=8000)

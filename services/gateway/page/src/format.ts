@@ -10,10 +10,6 @@ export function date(iso: string | null): string {
   return Number.isNaN(time) ? iso : day.format(time);
 }
 
-export function number(value: number): string {
-  return count.format(value);
-}
-
 export function plural(value: number, one: string, many = `${one}s`): string {
   return `${count.format(value)} ${value === 1 ? one : many}`;
 }

@@ -2,6 +2,7 @@
 
 import { ApiError, json } from "../api";
 import type { Citation, DocumentRecord, DocumentText, Passage } from "../types";
+import { card } from "./card.svelte";
 
 export interface Target {
   id: string;
@@ -62,6 +63,7 @@ class Drawer {
     this.problem = null;
     // Back to the chip or title that opened it, if it is still there.
     if (this.#opener?.isConnected) this.#opener.focus();
+    card.hide();
     this.#opener = null;
   }
 }
