@@ -420,6 +420,9 @@ class Facets:
     bylines: tuple[str, ...] = ()
     documents: int = 0
     chunks: int = 0
+    earliest: str | None = None
+    latest: str | None = None
+    """ISO dates: the range of `published`; None where no document has one."""
 
 
 # ── Answers ─────────────────────────────────────────────────────────────────────────────────────────

@@ -416,6 +416,10 @@ class SqliteIndex:
                 rows = connection.execute(f"SELECT DISTINCT {column} FROM {table} ORDER BY 1", values)
                 return tuple(value for (value,) in rows if value)
 
+            dates: list[Any] = connection.execute(
+                f"SELECT min(substr(d.published, 1, 10)), max(substr(d.published, 1, 10)) FROM {table}", values
+            ).fetchall()
+            ((earliest, latest),) = dates
             return Facets(
                 authors=each("d.author"),
                 sources=tuple(sorted({*each("d.host"), *each("d.source_address")})),
@@ -427,6 +431,8 @@ class SqliteIndex:
                     f"WHERE c.live AND {where}",
                     values,
                 ).get,
+                earliest=earliest,
+                latest=latest,
             )
 
         return Facets() if wanted.nothing else await self._read(read)

@@ -1,0 +1,3 @@
+from services.retriever.bootstrap import main
+
+main()

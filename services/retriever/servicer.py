@@ -1,0 +1,48 @@
+"""RetrieverService: messages to calls and back.
+
+Comes in: protobuf. Goes out: protobuf, or errors of services.errors. Does not know: how the work is done.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from twin.v1 import retriever_pb2 as r
+
+from services import wire
+from services.clients import IndexDescription
+from services.domain import Scope, SearchRequest
+from services.errors import InvalidInput
+from services.retriever.live import Live
+from services.retriever.retrieve import Retrieve
+
+MOST_TEXTS = 256
+"""Texts in one Embed."""
+
+
+class RetrieverServicer:
+    def __init__(self, retrieve: Retrieve, live: Live) -> None:
+        self._retrieve = retrieve
+        self._live = live
+
+    async def search(self, request: r.SearchRequest) -> r.SearchResult:
+        return wire.to_wire(await self._retrieve(wire.from_wire(request, SearchRequest)), r.SearchResult)
+
+    async def embed(self, request: r.EmbedRequest) -> r.EmbedReply:
+        texts = list(request.texts)
+        if not texts or len(texts) > MOST_TEXTS:
+            raise InvalidInput(f"From 1 to {MOST_TEXTS} texts at once, not {len(texts)}.", param="input")
+        encoder = (await self._live.current()).encoder
+        vectors = await encoder.encode(texts)
+        return r.EmbedReply(
+            vectors=wire.vectors_to_bytes(vectors),
+            dimensions=encoder.identity.dimensions,
+            encoder=encoder.identity.url,
+            tokens=await asyncio.to_thread(encoder.count, texts),
+        )
+
+    async def describe(self, request: r.DescribeRequest) -> r.IndexDescription:
+        live = await self._live.current()
+        facets = await live.index.facets(wire.from_wire(request.scope, Scope))
+        described = IndexDescription(live.manifest, facets.authors, facets.documents, facets.chunks)
+        return wire.to_wire(described, r.IndexDescription)
