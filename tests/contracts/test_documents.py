@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -40,10 +41,10 @@ FULL = Document(
 )
 
 
-def document(name: str, author: str = "alpha", **changes: object) -> Document:
+def document(name: str, author: str = "alpha", **changes: Any) -> Document:
     url = f"https://example.org/{name}"
     plain = Document(document_id(author, url), author, url, "s1", SourceKind.PAGE, name)
-    return replace(plain, **changes)  # type: ignore[arg-type]
+    return replace(plain, **changes)
 
 
 async def test_every_field_comes_back(documents: Documents) -> None:
@@ -114,7 +115,7 @@ async def test_addresses_lead_to_documents(documents: Documents) -> None:
 
 async def test_find_filters_and_pages(documents: Documents) -> None:
     """Newest change first, by author, source, state and text, within the scope; pages neither miss nor repeat."""
-    states: dict[str, dict[str, object]] = {
+    states: dict[str, dict[str, Any]] = {
         "queued": {},
         "indexed": {"indexed_version": 1},
         "updating": {"version": 2, "indexed_version": 1},
