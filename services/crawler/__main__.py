@@ -1,0 +1,3 @@
+from services.crawler.bootstrap import main
+
+main()
