@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
 from services.domain import Chunk, Document
+from services.errors import Conflict, InvalidInput
 from services.feature.chunk import chunk
 from services.feature.generations import Generation
 from services.ports import IndexedDocument, Vectors
@@ -159,11 +160,26 @@ async def _stage(generation: Generation, batch: Sequence[_Part]) -> None:
 
     async def stage(part: _Part, found: dict[str, Vectors]) -> None:
         if part.chunks:
-            await generation.index.stage(part.work.record, part.chunks, found)
+            await _write(generation, part, found)
         part.work.staged += len(part.chunks)
         part.work.embedded += len(part.fresh)
 
     await asyncio.gather(*(stage(part, {each.id: next(rows) for each in part.fresh}) for part in batch))
+
+
+async def _write(generation: Generation, part: _Part, vectors: dict[str, Vectors]) -> None:
+    """Stage a part; not where a newer version was published meanwhile, which has taken this one's place."""
+    id = part.work.document.id
+    try:
+        await generation.index.stage(part.work.record, part.chunks, vectors)
+    except Conflict:
+        if (await generation.index.versions([id])).get(id, 0) <= part.work.version:
+            raise
+    except InvalidInput as error:
+        known = await generation.index.known(id)
+        if all(each.id in known or each.id in vectors for each in part.chunks):
+            raise
+        raise Conflict("Chunks of the document were taken away during the work: it is done again.") from error
 
 
 def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:

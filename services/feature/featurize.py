@@ -248,11 +248,7 @@ class Featurizer:
         """What makes versions searchable in a generation that is being built."""
 
         async def whole(done: list[Work]) -> None:
-            found = await self._documents.get([work.document.id for work in done])
-            for work in done:
-                now = found.get(work.document.id)
-                if now is not None and now.version == work.version and now.deleted_at is None:
-                    await publish(generation, work)
+            await publish_beside(self._documents, generation, done)
 
         return whole
 
@@ -327,6 +323,21 @@ async def publish(generation: Generation, work: Work) -> bool:
     return True
 
 
+async def publish_beside(documents: Documents, generation: Generation, works: Sequence[Work]) -> None:
+    """Make versions searchable in a generation that is being built. The records are read after that: who deletes a
+    document writes the tombstone first, so either it is seen here, or the deletion finds the chunks."""
+    for work in works:
+        await publish(generation, work)
+    found = await documents.get([work.document.id for work in works])
+    gone = [
+        work.document.id
+        for work in works
+        if (now := found.get(work.document.id)) is None or now.deleted_at is not None or now.duplicate_of is not None
+    ]
+    if gone:
+        await generation.index.delete(gone)
+
+
 async def give_up(documents: Documents, job: Job, reason: str) -> None:
     """Write into a document why its newest version is not indexed, if that is still the version of the job."""
     while True:
@@ -343,5 +354,7 @@ async def give_up(documents: Documents, job: Job, reason: str) -> None:
 
 
 def _holds(document: Document, version: int, fingerprint: str) -> bool:
-    """Whether this version is in the index already, or needs not be."""
+    """Whether the index has of this version what it is to have."""
+    if document.deleted_at is not None or document.duplicate_of is not None:
+        return document.indexed_version is None
     return document.version == version == document.indexed_version and document.fingerprint == fingerprint

@@ -20,7 +20,7 @@ import structlog
 from services.domain import EVERYONE, Document, Job, JobKind, JobState, Manifest, Progress, digest
 from services.errors import Conflict, NotFound
 from services.feature.embed import AHEAD_CHARACTERS, Work, bring_in
-from services.feature.featurize import TOGETHER, Featurizer, publish
+from services.feature.featurize import TOGETHER, Featurizer, publish_beside
 from services.feature.generations import Generation, Generations
 from services.lease import Lease
 from services.ports import DocumentQuery, Documents, Jobs, Queue
@@ -137,8 +137,7 @@ class Reindexer:
 
         async def whole(done: list[Work]) -> None:
             nonlocal seen
-            for work in done:
-                await publish(generation, work)
+            await publish_beside(self._documents, generation, done)
             seen += len(done)
             self._report(lease, seen, total, done[-1].document.title)
             lease.check()

@@ -15,7 +15,7 @@ from twin.v1 import types_pb2 as t
 from services import wire
 from services.clients import ReindexJob
 from services.domain import Job, JobKind, JobState, Manifest, Progress, digest
-from services.errors import InvalidInput, Overloaded, Unavailable
+from services.errors import InvalidInput, Overloaded, Unavailable, Unprocessable
 from services.feature.featurize import Featurizer
 from services.feature.generations import Generations
 from services.feature.reindex import Reindexer
@@ -102,6 +102,9 @@ class FeatureServicer:
     async def reindex(self, request: f.ReindexRequest) -> f.ReindexJob:
         job = await self._reindexer.request()
         return _reindex(*await self._reindexer.find(job.id))
+
+    async def calibrate(self, request: f.CalibrateRequest) -> t.Manifest:
+        raise Unprocessable("Thresholds cannot be fitted to this corpus yet: the encoder's own defaults hold.")
 
     async def get_reindex(self, request: f.ReindexId) -> f.ReindexJob:
         return _reindex(*await self._reindexer.find(request.id))

@@ -1,0 +1,129 @@
+"""FeatureService over gRPC: what callers see."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from twin.v1 import feature_pb2
+
+from services import clients, rpc
+from services.domain import EVERYONE, Document, JobKind, JobState, SourceKind, document_id
+from services.errors import InvalidInput, NotFound, Overloaded
+from services.feature.bootstrap import Feature, Settings, build
+from services.feature.reconcile import sweep
+from services.ports import DocumentQuery
+from tests.feature.test_featurize import TEXT
+from tests.feature.world import World
+
+INDEXED = DocumentQuery(EVERYONE, state="indexed", limit=50)
+
+
+@pytest.fixture
+async def serving(world: World, tmp_path: Path) -> AsyncIterator[clients.Feature]:
+    server = rpc.Server(
+        f"unix:{tmp_path}/f.sock", [(feature_pb2.DESCRIPTOR.services_by_name["FeatureService"], world.servicer)]
+    )
+    await server.start()
+    channel = rpc.connect(server.address)
+    yield clients.Feature(channel)
+    await channel.close()
+    await server.stop(0)
+
+
+async def test_featurize_accepts_and_returns(world: World, serving: clients.Feature) -> None:
+    """It writes jobs and returns their ids; the parent stands in them."""
+    document = await world.add("one", TEXT)
+    (id,) = await serving.featurize([(document.id, 1, "author")], "parent")
+    job = await world.jobs.get(id)
+    assert job is not None
+    assert (job.kind, job.state, job.parent, job.target) == (JobKind.FEATURIZE, JobState.QUEUED, "parent", document.id)
+
+
+async def test_back_pressure(world: World, serving: clients.Feature) -> None:
+    """With too many jobs waiting the caller is asked to wait, and told how long."""
+    for number in range(5):
+        await serving.featurize([((await world.add(f"d{number}", TEXT)).id, 1, "author")])
+    with pytest.raises(Overloaded) as refused:
+        await serving.featurize([("another", 1, "author")])
+    assert refused.value.retry_after
+    await world.work()
+    await asyncio.sleep(0.6)
+    assert await serving.featurize([((await world.add("more", TEXT)).id, 1, "author")])
+
+
+async def test_what_is_wrong_is_refused(serving: clients.Feature) -> None:
+    """No id, no version, no such job: said so."""
+    with pytest.raises(InvalidInput):
+        await serving.featurize([("", 1, "author")])
+    with pytest.raises(InvalidInput):
+        await serving.featurize([("x", 0, "author")])
+    with pytest.raises(NotFound):
+        await serving.get_reindex("nothing")
+
+
+async def test_delete(world: World, serving: clients.Feature) -> None:
+    """Every chunk goes, and the record says so; twice does no harm, nor does an unknown id."""
+    document = await world.bring("one", TEXT)
+    for id in (document.id, document.id, "unknown"):
+        await serving.delete_document(id)
+    assert await world.everything() == []
+    assert (await world.get(document.id)).indexed_version is None
+
+
+async def test_the_sweep_mends(world: World) -> None:
+    """What nobody asked for is asked for, deleted documents lose their chunks, failed jobs become reasons."""
+    lost = await world.add("lost", TEXT)
+    buried = await world.bring("buried", TEXT)
+    await world.documents.save(replace(buried, deleted_at=1.0))
+    failed = await world.add("failed", TEXT)
+    (id,) = await world.ask(failed)
+    await world.jobs.cancel(id, 1.0)
+    assert await sweep(world.documents, world.jobs, world.generations, world.featurizer, settled=60.0) == 0
+    assert await sweep(world.documents, world.jobs, world.generations, world.featurizer, settled=-1.0) == 3
+    await world.work()
+    await world.check_indexed(lost)
+    assert (await world.get(failed.id)).state == "failed"
+    assert await sweep(world.documents, world.jobs, world.generations, world.featurizer, settled=-1.0) == 0
+
+
+@pytest.fixture
+async def running(tmp_path: Path) -> AsyncIterator[Feature]:
+    made = await build(
+        Settings(data_dir=tmp_path, encoder_url="hashing://32", feature_linger_seconds=0, feature_batch=4)
+    )
+    await made.start()
+    yield made
+    await made.stop()
+
+
+async def test_workers_do_the_jobs(running: Feature, tmp_path: Path) -> None:
+    """Built from settings, it works by itself: documents become searchable, a reindex is watched to its end."""
+    wanted = []
+    for number in range(20):
+        document = Document(
+            id=document_id("author", str(number)),
+            author="author",
+            url=f"file:{number}",
+            source_id="s",
+            kind=SourceKind.FILE,
+            title=str(number),
+        )
+        await running.documents.save(document, text=f"{TEXT}\n\n{number}")
+        wanted.append((document.id, 1, "author"))
+    server = rpc.Server(f"unix:{tmp_path}/f.sock", running.services)
+    await server.start()
+    channel = rpc.connect(server.address)
+    feature = clients.Feature(channel)
+    await feature.featurize(wanted)
+    async with asyncio.timeout(20):
+        while len((await running.documents.find(INDEXED)).documents) < 20:  # noqa: ASYNC110  another service's work
+            await asyncio.sleep(0.05)
+        job = await feature.reindex()
+        states = [each.state async for each in feature.watch_reindex(job.id)]
+    assert states[-1] == "done"
+    await channel.close()
+    await server.stop(0)
