@@ -1,0 +1,353 @@
+"""Documents from disk to searchable, beside the bare encoder and beside LlamaIndex's ingestion pipeline.
+
+    TWIN_TEST_DATA=… python -m benchmarks.ingest [--documents 200] [--small 1000 --large 10000] [--short]
+
+The documents are Markdown files made of the folder's own paragraphs (articles.jsonl, chunking/*.md), drawn at random,
+no two alike. Twin's figure is the whole way: the crawler reads the folder, the feature service cleans, chunks, embeds
+and indexes, both over gRPC as in `twin up`; it ends when the last document is searchable.
+
+- Bare encoder: the same chunks' texts, tokenised beforehand and ordered by length, through the ONNX session alone, at
+  the best of several batch sizes; before and after Twin's run, the mean of both. Tokens without padding.
+- LlamaIndex: SimpleDirectoryReader, SentenceSplitter and an embedding that calls the same encoder, into its
+  SimpleVectorStore; at Twin's mean chunk size, and at its defaults (1,024 tokens, overlap 200). What of a chunk is
+  beyond the window's 256 tokens is cut off there and never embedded; the share is shown, and tokens count as embedded.
+- Memory: peak resident size of the process and its children, ingesting short documents.
+- Second ingest: the same folder again.
+
+Each part runs in a process of its own. `make bench-ingest` also runs benchmarks.index_churn (many authors, churn).
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+
+BATCHES = (1024, 2048, 4096, 8192)
+"""Tokens of one run of the session, padding included."""
+
+
+# ── Material ────────────────────────────────────────────────────────────────────────────────────────
+
+
+def paragraphs(data: Path) -> list[str]:
+    lines = (data / "articles.jsonl").read_text(encoding="utf-8").splitlines()
+    texts = [json.loads(line)["text"] for line in lines]
+    texts += [file.read_text(encoding="utf-8") for file in sorted((data / "chunking").glob("[!c]*.md"))]
+    found = {each.strip() for text in texts for each in text.split("\n")}
+    return sorted(each for each in found if 150 <= len(each) <= 2000)
+
+
+def write_files(data: Path, folder: Path, count: int, size: int) -> None:
+    """`count` files of `size` paragraphs in sections of three, the same ones each time."""
+    folder.mkdir(parents=True)
+    pool = paragraphs(data)
+    draw = random.Random(1)
+    for number in range(count):
+        chosen = draw.sample(pool, size)
+        parts = [f"# Document {number}"]
+        for place, each in enumerate(chosen):
+            if place % 3 == 0 and size > 3:
+                parts.append(f"## Part {place // 3 + 1}: {' '.join(each.split()[:4])}")
+            # Sentences in another order: no paragraph stands in two documents as it is.
+            sentences = each.split(". ")
+            draw.shuffle(sentences)
+            parts.append(f"{number}. " + ". ".join(sentences))
+        (folder / f"{number:06}.md").write_text("\n\n".join(parts), encoding="utf-8")
+
+
+# ── The parts, each in a process of its own ─────────────────────────────────────────────────────────
+
+
+class Peak:
+    """Peak resident bytes of this process and its children, looked at every 50 ms."""
+
+    def __init__(self) -> None:
+        self.bytes = 0
+        self._process = psutil.Process()
+        self._stop = threading.Event()
+        threading.Thread(target=self._look, daemon=True).start()
+
+    def _look(self) -> None:
+        while not self._stop.wait(0.05):
+            total = 0
+            for each in (self._process, *self._process.children(recursive=True)):
+                try:
+                    total += each.memory_info().rss
+                except psutil.NoSuchProcess:
+                    continue
+            self.bytes = max(self.bytes, total)
+
+    def end(self) -> int:
+        self._stop.set()
+        return self.bytes
+
+
+@asynccontextmanager
+async def system(data_dir: Path) -> AsyncIterator[tuple[Any, Any]]:
+    """The crawler's client and the feature service, serving over sockets in this process."""
+    from services import clients, rpc
+    from services.crawler import bootstrap as crawler
+    from services.feature import bootstrap as feature
+    from services.settings import read
+
+    given: dict[str, Any] = {"data_dir": data_dir, "crawler_folders": "*"}
+    made_feature = await feature.build(read(feature.Settings, **given))
+    feature_server = rpc.Server(f"unix:{data_dir}/feature.sock", made_feature.services)
+    await feature_server.start()
+    channel = rpc.connect(f"unix:{data_dir}/feature.sock")
+    made_crawler = await crawler.build(read(crawler.Settings, **given), clients.Feature(channel))
+    crawler_server = rpc.Server(f"unix:{data_dir}/crawler.sock", made_crawler.services)
+    await crawler_server.start()
+    crawler_channel = rpc.connect(f"unix:{data_dir}/crawler.sock")
+    await made_feature.start()
+    await made_crawler.start()
+    try:
+        yield clients.Crawler(crawler_channel), made_feature
+    finally:
+        await crawler_channel.close()
+        await crawler_server.stop(1)
+        await made_crawler.stop(1)
+        await channel.close()
+        await feature_server.stop(1)
+        await made_feature.stop(1)
+
+
+async def ingest(folder: Path, data_dir: Path) -> dict[str, Any]:
+    """Seconds of the first and of a second ingest, what came of it, and the peak of memory."""
+    from services.clients import SourceSpec
+    from services.domain import EVERYONE
+    from services.ports import DocumentQuery
+
+    peak = Peak()
+    async with system(data_dir) as (crawler, feature):
+        seconds = []
+        for _ in range(2):
+            began = time.perf_counter()
+            crawl = await crawler.start_crawl("author", [SourceSpec(str(folder))], EVERYONE)
+            async for each in crawler.watch_crawl(crawl.id, EVERYONE):
+                crawl = each
+            seconds.append(time.perf_counter() - began)
+        if crawl.state != "done" or crawl.failures:
+            raise SystemExit(f"The ingest ended {crawl.state}: {crawl.failures[:3]}")
+        documents = chunks = 0
+        cursor = ""
+        while True:
+            page = await feature.documents.find(
+                DocumentQuery(scope=EVERYONE, state="indexed", limit=500, cursor=cursor)
+            )
+            documents += len(page.documents)
+            chunks += sum(each.chunks for each in page.documents)
+            cursor = page.next
+            if not cursor:
+                break
+        memory = peak.end()
+    return {"seconds": seconds[0], "again": seconds[1], "documents": documents, "chunks": chunks, "memory": memory}
+
+
+async def bare(folder: Path) -> dict[str, Any]:
+    """Tokens a second of the session alone, over the chunks that Twin makes of the same files."""
+    from services.adapters import encoder_onnx, open_adapter
+    from services.feature.chunk import chunk
+    from services.feature.clean import clean
+
+    encoder = await open_adapter("encoder", "onnx://", folder)
+    texts = []
+    for file in sorted(folder.iterdir()):
+        text = clean(file.read_text(encoding="utf-8"))
+        title = text.partition("\n")[0].removeprefix("# ")
+        texts += [each.embedded_text for each in chunk(text, file.name, title, encoder)]
+    encodings = encoder._tokenize(texts)
+    lengths = [len(each) for each in encodings]
+    best = 0.0
+    best_batch = 0
+    sample = encodings[:: max(1, len(encodings) // 400)]
+    for tokens in BATCHES:
+        encoder_onnx.BATCH_TOKENS = tokens
+        rate = _rate(encoder, encoder_onnx, sample)
+        if rate > best:
+            best, best_batch = rate, tokens
+    encoder_onnx.BATCH_TOKENS = best_batch
+    return {
+        "tokens": sum(lengths),
+        "chunks": len(texts),
+        "rate": _rate(encoder, encoder_onnx, encodings),
+        "batch": best_batch,
+        "mean": float(np.mean([len(encoder.token_spans(text)) for text in texts])),
+    }
+
+
+def _rate(encoder: Any, module: Any, encodings: Sequence[Any]) -> float:
+    lengths = [len(each) for each in encodings]
+    began = time.perf_counter()
+    for batch in module._batches(lengths):
+        encoder._run([encodings[each] for each in batch])
+    return sum(lengths) / (time.perf_counter() - began)
+
+
+def llama_index(folder: Path, chunk_size: int | None) -> dict[str, Any]:
+    """LlamaIndex's pipeline over the same files: seconds, and the tokens that were embedded."""
+    from benchmarks.chunking import sentence_data, within
+
+    with sentence_data():
+        from llama_index.core import SimpleDirectoryReader
+        from llama_index.core.base.embeddings.base import BaseEmbedding
+        from llama_index.core.ingestion import IngestionPipeline
+        from llama_index.core.node_parser import SentenceSplitter
+        from llama_index.core.vector_stores import SimpleVectorStore
+
+        from services.adapters import encoder_onnx
+
+        encoder = encoder_onnx._load()
+        counted = {"tokens": 0, "all": 0}
+
+        class Same(BaseEmbedding):  # type: ignore[misc]
+            def _get_text_embedding(self, text: str) -> list[float]:
+                return self._get_text_embeddings([text])[0]
+
+            def _get_text_embeddings(self, texts: list[str]) -> list[list[float]]:
+                cut = within(texts, encoder)
+                encodings = encoder._tokenize(cut)
+                counted["tokens"] += sum(len(each) for each in encodings)
+                counted["all"] += sum(encoder.count(texts))
+                found: list[list[float]] = encoder._run(encodings).tolist()
+                return found
+
+            def _get_query_embedding(self, query: str) -> list[float]:
+                return self._get_text_embedding(query)
+
+            async def _aget_query_embedding(self, query: str) -> list[float]:
+                return self._get_text_embedding(query)
+
+        splitter = (
+            SentenceSplitter()
+            if chunk_size is None
+            else SentenceSplitter(chunk_size=chunk_size, chunk_overlap=0, tokenizer=encoder.token_spans)
+        )
+        began = time.perf_counter()
+        documents = SimpleDirectoryReader(str(folder)).load_data()
+        pipeline = IngestionPipeline(transformations=[splitter, Same()], vector_store=SimpleVectorStore())
+        nodes = pipeline.run(documents=documents)
+        seconds = time.perf_counter() - began
+    return {"seconds": seconds, "chunks": len(nodes), **counted}
+
+
+# ── The run ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+def part(name: str, folder: Path, *more: str) -> dict[str, Any]:
+    """One part in its own process; its last line is the result."""
+    with tempfile.TemporaryDirectory() as scratch:
+        done = subprocess.run(
+            [
+                sys.executable,
+                "-m",
+                "benchmarks.ingest",
+                "--part",
+                name,
+                "--folder",
+                str(folder),
+                "--scratch",
+                scratch,
+                *more,
+            ],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    if done.returncode:
+        raise SystemExit(f"The part {name} failed:\n{done.stdout[-2000:]}\n{done.stderr[-3000:]}")
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def run(data: Path, documents: int, small: int, large: int) -> None:
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch) / "throughput"
+        write_files(data, folder, documents, 15)
+        characters = sum(len(each.read_text(encoding="utf-8")) for each in folder.iterdir())
+        print(
+            f"{documents} Markdown files, {characters / 1e6:.1f} million characters; encoder onnx://, {os.cpu_count()} cores"
+        )
+        before = part("bare", folder)
+        twin = part("ingest", folder)
+        after = part("bare", folder)
+        if (twin["documents"], twin["chunks"]) != (documents, before["chunks"]):
+            print(f"NOTE: {twin['documents']} documents and {twin['chunks']} chunks indexed of {before['chunks']}.")
+        bare_rate = (before["rate"] + after["rate"]) / 2
+        twin_rate = before["tokens"] / twin["seconds"]
+        print(f"{'':46} {'documents/s':>12} {'tokens/s':>10} {'chunks':>8}")
+        name = f"bare encoder, batches of {before['batch']} tokens"
+        print(
+            f"{name:46} {'':12} {bare_rate:10.0f} {before['chunks']:8}   ({before['rate']:.0f} before, {after['rate']:.0f} after)"
+        )
+        print(
+            f"{'Twin, disk to searchable':46} {documents / twin['seconds']:12.2f} {twin_rate:10.0f} {twin['chunks']:8}"
+        )
+        print(f"  Twin / bare encoder: {twin_rate / bare_rate:.3f} (target ≥ .9)")
+        for label, size in (
+            (f"LlamaIndex, chunks of {round(before['mean'])} tokens", round(before["mean"])),
+            ("LlamaIndex, its defaults", None),
+        ):
+            peer = part("llama_index", folder, *(["--size", str(size)] if size else []))
+            rate = peer["tokens"] / peer["seconds"]
+            share = 1 - peer["tokens"] / peer["all"]
+            print(
+                f"{label:46} {documents / peer['seconds']:12.2f} {rate:10.0f} {peer['chunks']:8}   ({share:.0%} of its tokens cut off, never embedded)"
+            )
+            print(f"  Twin / it: documents {peer['seconds'] / twin['seconds']:.2f}, tokens {twin_rate / rate:.2f}")
+        print(
+            f"Second ingest of the same: {twin['again']:.2f} s after {twin['seconds']:.1f} s, {twin['seconds'] / twin['again']:.0f} times faster (target ≥ 50)"
+        )
+        peaks = {}
+        for count in (small, large):
+            short = Path(scratch) / f"short{count}"
+            write_files(data, short, count, 1)
+            peaks[count] = part("ingest", short)["memory"]
+            print(f"Peak memory, {count} short documents: {peaks[count] / 1e6:.0f} MB")
+        print(f"  {large} / {small} documents: {peaks[large] / peaks[small]:.3f} (target within 10 %)")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--documents", type=int, default=200)
+    parser.add_argument("--small", type=int, default=1000)
+    parser.add_argument("--large", type=int, default=10_000)
+    parser.add_argument("--short", action="store_true", help="a tenth of everything: to see that it runs")
+    parser.add_argument("--part", choices=("ingest", "bare", "llama_index"), help=argparse.SUPPRESS)
+    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--scratch", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--size", type=int, help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.part == "ingest":
+        print(json.dumps(asyncio.run(ingest(given.folder, given.scratch))))
+    elif given.part == "bare":
+        print(json.dumps(asyncio.run(bare(given.folder))))
+    elif given.part == "llama_index":
+        print(json.dumps(llama_index(given.folder, given.size)))
+    else:
+        data = os.environ.get("TWIN_TEST_DATA")
+        if not data or not (Path(data) / "articles.jsonl").is_file():
+            print("Skipped: TWIN_TEST_DATA names no folder that holds articles.jsonl.")
+            return
+        scale = 10 if given.short else 1
+        run(Path(data), given.documents // scale, given.small // scale, given.large // scale)
+
+
+if __name__ == "__main__":
+    main()
