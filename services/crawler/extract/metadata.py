@@ -51,8 +51,8 @@ def read(root: Element, url: str) -> Metadata:
     article = _article(root)
     headline = plain(str(article.get("headline") or article.get("name") or "")) if article else ""
     site = plain(meta.get("og:site_name") or meta.get("application-name") or "")
-    h1 = [text for element in root.iter("h1") if (text := plain(text_of(element)))]
-    tag = next((plain(text_of(element)) for element in root.iter("title")), "")
+    h1 = [text for element in root.iter("h1") if (text := plain(text_of(element)).strip(" ¶#§🔗"))]
+    tag = next((plain(text_of(element)).strip(" ¶") for element in root.iter("title")), "")
     byline = _names(article.get("author")) if article else ""
     byline = byline or _byline(meta.get("author") or "")
     if not byline:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from urllib.parse import parse_qsl, quote, urlencode, urljoin, urlsplit
 
 from lxml.html import HtmlElement as Element
@@ -376,9 +377,10 @@ def code_text(pre: Element) -> str:
 
 def code_language(pre: Element) -> str:
     """The language that a block's classes name, as sites and highlighters write it; empty where none does."""
-    chain = [*pre.iter("code"), pre]
+    chain = [*islice(pre.iter("code"), 1), pre]
     parent = pre.getparent()
-    for _ in range(3):
+    own = [*chain, parent]
+    for _ in range(7):
         if parent is None or parent.tag in ("body", "article", "main"):
             break
         chain.append(parent)
@@ -394,6 +396,6 @@ def code_language(pre: Element) -> str:
             if language not in _NO_LANGUAGE and len(language) <= 20:
                 return language
         for name in classes.lower().split():
-            if name in _LANGUAGES and element in chain[:3]:
+            if name in _LANGUAGES and element in own:
                 return name
     return ""

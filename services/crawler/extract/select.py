@@ -47,6 +47,7 @@ _CHROME = re.compile(
             r"nav-?links?",
             r"post-?tags?|tag-?list|tag-?cloud|tags(?:\s|$)|cat-?links",
             r"edit-?(?:link|section)|mw-editsection|headerlink|anchor-?link|copy-?(?:button|btn|code)",
+            r"sphinxsidebar|(?:table-of-contents|toc)(?:[\s_-]|$)",
             # the author's box, rights, advertisements
             r"author-?(?:box|bio|card|info|profile)|about-?author|copyright|trust-?badge",
             rf"(?:ad|ads|adsense|advert|advertisement|advertising|anzeige|werbung|sponsor|sponsored|promo|promotion){_END}",
@@ -101,7 +102,7 @@ _CALLS = re.compile(
 """How lines begin that call the reader away, or that belong to the site: judged in short blocks only."""
 _LABEL = re.compile(
     r"^\W*(?:sign (?:up|in)|get (?:the )?app|open in app|write|follow(?:ing)?|share|listen|save|copy(?: link)?|facebook"
-    r"|twitter|linkedin|e-?mail|notes?|more|other|member-only story|subscribe|print|comments?|reply|published in"
+    r"|twitter|linkedin|e-?mail|more|other|member-only story|subscribe|print|comments?|reply|published in"
     r"|\d+ (?:min|minutes?) read)\W*$",
     re.IGNORECASE,
 )
@@ -117,9 +118,18 @@ _CREDIT = re.compile(
 _CAPTION = re.compile(r"caption|credit|legend|bildunterschrift|copyright", re.IGNORECASE)
 
 
+_GUTTER = re.compile(
+    r"(?:^|[\s_-])(?:gutter|line-?nos?|line-?numbers?(?:-rows)?|linenodiv|ln|lnt|lntd|blob-num|hljs-ln-numbers)(?:[\s_-]|$)",
+    re.IGNORECASE,
+)
+_NUMBERING = dict.fromkeys(map(ord, "0123456789 \t\n\xa0|"))
+
+
 def prune(body: Element) -> None:
     """Take away what is not shown, and what by its name stands around the text."""
     for element in list(body.iter(*INVISIBLE)):
+        remove(element)
+    for element in [each for each in body.iter("td", "span", "div", "a", "ol", "ul") if _is_gutter(each)]:
         remove(element)
     for element in [each for each in body.xpath(".//*[@hidden or @style]") if hidden(each)]:
         if element.find(".//h1") is None:
@@ -139,6 +149,13 @@ def prune(body: Element) -> None:
 _ROLES = frozenset(
     str.split("navigation banner contentinfo complementary search menu menubar toolbar dialog alertdialog")
 )
+
+
+def _is_gutter(element: Element) -> bool:
+    """Whether an element holds the line numbers beside a block of code."""
+    if not _GUTTER.search(element.get("class") or ""):
+        return False
+    return not "".join(element.itertext()).translate(_NUMBERING)
 
 
 def _sentence_length(element: Element) -> int:
@@ -222,6 +239,8 @@ def _lay_over(blocks: Sequence[_Block], named: str) -> None:
     for (first, _, end), (last, begin, _) in pairwise(anchors):
         cursor = end
         for block in blocks[first + 1 : last]:
+            if first < 0 and block.linked > 0.9 and block.leaf.tag not in HEADINGS:
+                continue  # a way through the site that happens to bear a heading's name
             if 0 < len(block.letters) < _LONG and not block.kept:
                 found = named.find(block.letters, cursor, begin)
                 if found >= 0:

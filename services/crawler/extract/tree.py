@@ -38,9 +38,11 @@ INVISIBLE = frozenset(
 )
 
 _TAG = re.compile(r"<(/?)([a-zA-Z][a-zA-Z0-9:-]*)[^<>]*>")
-_GENERIC = frozenset(
-    str.split("div span section article font b i u em strong small big center a main header footer ins del")
+_PLAIN = LEAVES | frozenset(str.split("html head title meta link body li code br script style"))
+_STRUCTURE = _PLAIN | frozenset(
+    str.split("blockquote ul ol dl dd table thead tbody tr td th caption figure nav aside a")
 )
+"""What a page keeps of its markup that nests beyond all measure: structure at first, then blocks of text alone."""
 _CONTROL = re.compile("[\xad\u200b\ufeff\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ufffe\uffff\ud800-\udfff]")
 _DECLARATION = re.compile(r"^\s*<\?xml[^>]*\?>", re.IGNORECASE)
 _HIDDEN_STYLE = re.compile(r"(?:display\s*:\s*none|visibility\s*:\s*hidden)", re.IGNORECASE)
@@ -61,9 +63,13 @@ def parse(text: str, limits: ExtractLimits) -> Element:
     parser = lxml.html.HTMLParser(huge_tree=True, remove_comments=True, remove_pis=True)
     try:
         root = lxml.html.document_fromstring(text, parser=parser)
-        if any("depth" in entry.message for entry in parser.error_log):
-            # Past its own limit the parser drops what follows: take the wrappers away in the source, and again.
-            root = lxml.html.document_fromstring(_without_wrappers(text), parser=parser)
+        # Past a depth of its own the parser drops all that follows: take wrappers away in the source, and try again.
+        for kept in (_STRUCTURE, _PLAIN):
+            if not any("depth" in entry.message for entry in parser.error_log):
+                break
+            text = _with_tags(text, kept)
+            parser = lxml.html.HTMLParser(huge_tree=True, remove_comments=True, remove_pis=True)
+            root = lxml.html.document_fromstring(text, parser=parser)
     except (etree.ParserError, etree.XMLSyntaxError, ValueError) as error:
         raise Unprocessable("The page holds no HTML that can be read.") from error
     if sum(1 for _ in root.iter()) > limits.html_elements:
@@ -72,9 +78,9 @@ def parse(text: str, limits: ExtractLimits) -> Element:
     return root
 
 
-def _without_wrappers(text: str) -> str:
-    """The source without the elements that only group or style."""
-    return _TAG.sub(lambda tag: " " if tag.group(2).lower() in _GENERIC else tag.group(0), text)
+def _with_tags(text: str, kept: frozenset[str]) -> str:
+    """The source with these elements' tags alone."""
+    return _TAG.sub(lambda found: found[0] if found[2].lower() in kept else " ", text)
 
 
 def _flatten(root: Element) -> None:
