@@ -75,7 +75,8 @@ class Database:
 
     async def read(self, fn: Callable[[apsw.Connection], T]) -> T:
         """Run `fn` in a reading thread, in one transaction: all it reads is of one moment. It cannot write."""
-        return await asyncio.wrap_future(self._file.submit_read(fn))
+        self._check_open()
+        return await asyncio.wrap_future(self._file.readers.submit(self._file.read, fn))
 
     async def write(self, fn: Callable[[apsw.Connection], T]) -> T:
         """Run `fn` in the writing thread, in a transaction, and return once it is committed.
@@ -83,6 +84,7 @@ class Database:
         All of it is written or, where it raises, nothing. It may share its transaction with other writes of this
         process, so it must not begin, commit or roll back itself.
         """
+        self._check_open()
         return await asyncio.wrap_future(self._file.submit_write(fn))
 
     async def migrate(self, component: str, steps: Sequence[Step]) -> None:
@@ -128,15 +130,15 @@ class Database:
         """
         await asyncio.to_thread(self._file.add_hook, hook)
 
-    async def data_version(self) -> int:
-        """A number that changes when anyone, in whatever process, has committed to the file."""
-        return await asyncio.wrap_future(self._file.readers.submit(self._file.data_version))
-
     async def close(self) -> None:
         """Let go; the last one to do so in the process waits for the writes under way and closes the file."""
         if not self._closed:
             self._closed = True
             await asyncio.to_thread(_release, self._file)
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise Unavailable("The data file is closed: Twin is stopping.")
 
 
 class _File:
@@ -152,8 +154,6 @@ class _File:
         self._hooks: list[Callable[[apsw.Connection], None]] = []
         self._connections: list[apsw.Connection] = []
         self._lock = threading.Lock()
-        self._watch_lock = threading.Lock()
-        self._watch: apsw.Connection | None = None
 
     def open(self) -> None:
         """The writer's connection first: it makes the file."""
@@ -237,10 +237,7 @@ class _File:
             self._local.hooks += 1
         return connection
 
-    def submit_read(self, fn: Callable[[apsw.Connection], T]) -> Future[T]:
-        return self.readers.submit(self._read, fn)
-
-    def _read(self, fn: Callable[[apsw.Connection], T]) -> T:
+    def read(self, fn: Callable[[apsw.Connection], T]) -> T:
         connection = self._connection(writing=False)
         try:
             connection.execute("BEGIN")
@@ -252,25 +249,11 @@ class _File:
         except apsw.Error as error:
             raise _translated(error) from error
 
-    def data_version(self) -> int:
-        """From a connection that does nothing else: the number is a connection's own."""
-        with self._watch_lock:
-            try:
-                if self._watch is None:
-                    self._watch = self._connect(writing=False)
-                    with self._lock:
-                        self._connections.append(self._watch)
-                return int(self._watch.pragma("data_version"))
-            except apsw.Error as error:
-                raise _translated(error) from error
-
     def submit_write(self, fn: Callable[[apsw.Connection], T]) -> Future[T]:
         future: Future[T] = Future()
         self._pending.append((fn, future))  # type: ignore[arg-type]  # a pair's two halves share one T
-        try:
-            self._writer.submit(self._commit_group)
-        except RuntimeError:
-            future.set_exception(Unavailable("The data file is closed: Twin is stopping."))
+        # Once a write: what one group leaves, the next takes.
+        self._writer.submit(self._commit_group)
         return future
 
     def _commit_group(self) -> None:
@@ -304,8 +287,6 @@ class _File:
         else:
             for future, value in done:
                 future.set_result(value)
-        if self._pending:
-            self._writer.submit(self._commit_group)
 
     @staticmethod
     def _run(
