@@ -101,15 +101,21 @@ async def _on_error(request: Request, error: Exception) -> Response:
 
 async def _on_invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)  # noqa: S101
-    wrong = error.errors()[0]
-    place, *path = wrong["loc"]
-    if wrong["type"] == "json_invalid":
+    wrong = error.errors()
+    place = wrong[0]["loc"][0]
+    if wrong[0]["type"] == "json_invalid":
         return error_response(InvalidInput("The body is not JSON."))
-    param = _param(path, error.body if place == "body" else None)
+    params = [_param(each["loc"][1:], error.body if place == "body" else None) for each in wrong]
+    # A field of several types fails once for each: what matters is the type that came furthest.
+    field = params[0].partition(".")[0]
+    param, first = max(
+        ((param, each) for param, each in zip(params, wrong, strict=True) if param.partition(".")[0] == field),
+        key=lambda found: (found[0].count("."), not found[1]["type"].endswith("_type")),
+    )
     what = {
         "extra_forbidden": "there is no such field; leave it out, or check its spelling",
         "missing": "this is required",
-    }.get(wrong["type"], wrong["msg"])
+    }.get(first["type"], first["msg"])
     if not param:
         return error_response(InvalidInput(f"The {place} is wrong: {what}."))
     return error_response(InvalidInput(f"{param}: {what.rstrip('.')}.", param=param))

@@ -20,8 +20,9 @@ from services.adapters import open_adapter
 from services.errors import Unavailable
 from services.gateway.api import create_app
 from services.gateway.auth import LocalKey, PageLinks
-from services.gateway.settings import Settings, read
+from services.gateway.settings import Settings
 from services.ports import Audit, Keys, Limits
+from services.settings import read
 
 log = structlog.get_logger()
 
@@ -29,7 +30,7 @@ _GRACE = 10
 """Seconds that running requests have to end."""
 SERVICES = ("crawler", "feature", "retriever", "generator")
 
-__all__ = ["Gateway", "Settings", "build", "main", "read"]
+__all__ = ["SERVICES", "Gateway", "Settings", "build", "main", "serve"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,9 +96,9 @@ async def build(settings: Settings, channels: Mapping[str, Any] | None = None) -
     own = channels is None
     if channels is None:
         channels = {name: rpc.connect(getattr(settings, f"{name}_address")) for name in SERVICES}
-    keys: Keys = await open_adapter("keys", settings.documents_url, settings.data_dir, setting="TWIN_DOCUMENTS_URL")
-    audit: Audit = await open_adapter("audit", settings.documents_url, settings.data_dir, setting="TWIN_DOCUMENTS_URL")
-    limits: Limits = await open_adapter("limits", settings.limits_url, settings.data_dir)
+    keys: Keys = await open_adapter("keys", settings.documents_url, settings.directory, setting="TWIN_DOCUMENTS_URL")
+    audit: Audit = await open_adapter("audit", settings.documents_url, settings.directory, setting="TWIN_DOCUMENTS_URL")
+    limits: Limits = await open_adapter("limits", settings.limits_url, settings.directory)
     local, links = LocalKey(), PageLinks()
     if not settings.loopback and all(key.revoked_at is not None for key in await keys.find()):
         log.warning(
@@ -132,4 +133,4 @@ async def serve(settings: Settings) -> None:
 
 def main() -> None:
     telemetry.configure_logs()
-    asyncio.run(serve(read()))
+    asyncio.run(serve(read(Settings)))

@@ -6,18 +6,14 @@ Comes in: the environment, or a file of NAME=value lines. Goes out: Settings. Do
 from __future__ import annotations
 
 import ipaddress
-from pathlib import Path
 
-from pydantic import Field, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field
 
-from services.errors import Misconfigured
+from services import settings
 
 
-class Settings(BaseSettings):
-    """Read once, at start. The variable of `gateway_port` is TWIN_GATEWAY_PORT, and so on."""
-
-    model_config = SettingsConfigDict(env_prefix="TWIN_", extra="ignore")
+class Settings(settings.Settings):
+    """The variable of `gateway_port` is TWIN_GATEWAY_PORT, and so on."""
 
     gateway_host: str = "127.0.0.1"
     """Address to listen on. Loopback unless told otherwise: whoever opens it to a network does so knowingly."""
@@ -31,7 +27,6 @@ class Settings(BaseSettings):
     retriever_address: str = "localhost:50053"
     generator_address: str = "localhost:50054"
 
-    data_dir: Path = Path.home() / ".twin"
     documents_url: str = "sqlite:///"
     """Where keys and the audit are kept."""
     limits_url: str = "memory://"
@@ -61,13 +56,3 @@ class Settings(BaseSettings):
             return ipaddress.ip_address(self.gateway_host).is_loopback
         except ValueError:
             return self.gateway_host == "localhost"
-
-
-def read(file: Path | None = None) -> Settings:
-    """Settings from the environment, and from a file where it leaves one open. Misconfigured names the wrong one."""
-    try:
-        return Settings(_env_file=file)
-    except ValidationError as error:
-        wrong = error.errors(include_url=False, include_input=False)[0]
-        name = "_".join(str(each) for each in wrong["loc"])
-        raise Misconfigured(f"TWIN_{name.upper()} is wrong: {wrong['msg']}.") from None
