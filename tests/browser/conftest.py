@@ -1,7 +1,7 @@
 """A Chromium that drives the page, and the Twins it is served by.
 
-Comes in: nothing. Goes out: fixtures. Does not know: what a test claims. Every page fixture fails its test when the page
-asked anything of another host, broke its content security policy, or threw.
+Comes in: nothing. Goes out: fixtures. Does not know: what a test claims. A visitor fails its test when the page asked
+anything of another host, broke its content security policy, or threw.
 """
 
 from __future__ import annotations

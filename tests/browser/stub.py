@@ -139,7 +139,8 @@ def application(twin: Twin) -> Starlette:
                 twin.add(job["author"], address, heading[1] if heading else name, text)
         sources = [
             {"source_id": digest(address), "address": address, "kind": None, "state": state,
-             "seconds_left": twin.seconds * (1 - part), "failure": "It answers 404." if address in bad and part == 1 else None,
+             "seconds_left": twin.seconds * (1 - part),
+             "failure": "It answers 404." if address in bad and part == 1 else None,
              "progress": {"total": 20, "seen": int(20 * part), "new": int(18 * part), "changed": 0, "unchanged": 0,
                           "skipped": 0, "failed": 0, "current": address}}
             for address in job["addresses"]
@@ -191,7 +192,7 @@ def application(twin: Twin) -> Starlette:
             body = {"id": "c", "object": "chat.completion.chunk", "choices": choices, **({"twin": own} if own else {})}
             return f"data: {json.dumps(body)}\n\n"
 
-        words = {word for word in re.findall(r"\w{4,}", question.lower())}
+        words = set(re.findall(r"\w{4,}", question.lower()))
         ranked = sorted(
             twin.documents.values(),
             key=lambda it: -sum(word in it["text"].lower() for word in words),
@@ -210,7 +211,7 @@ def application(twin: Twin) -> Starlette:
         if not fits or best is None:
             yield chunk("Nothing here speaks of this.")
         else:
-            sentences = [match for match in re.finditer(r"[^.\n#]+\.", best["text"])]
+            sentences = list(re.finditer(r"[^.\n#]+\.", best["text"]))
             sentence = max(sentences, key=lambda it: sum(word in it[0].lower() for word in words))
             start = sentence.start() + len(sentence[0]) - len(sentence[0].lstrip())
             quote = best["text"][start : sentence.end()]

