@@ -2,7 +2,8 @@
 
 Comes in: `sqlite:///…`. Goes out: the port Documents. Does not know: what is done with a document.
 
-Texts are kept compressed (zlib, level 1): a text shrinks to less than half for some 40 µs more of a processor each. A sketch's bands are kept as 64-bit hashes of author and band, two integers a band.
+Texts are kept compressed (zlib, level 1): a text shrinks to less than half for some 40 µs more of a processor each. A
+sketch's bands are kept as 64-bit hashes of author and band, two integers a band.
 """
 
 from __future__ import annotations
