@@ -118,7 +118,7 @@ def application(twin: Twin) -> Starlette:
         if request.method == "DELETE":
             del twin.documents[key]
             return Response(status_code=204)
-        return JSONResponse(twin.documents[key])
+        return JSONResponse(twin.documents[key] | {"text_version": twin.documents[key]["version"]})
 
     def begin(author: str, addresses: list[str], files: dict[str, bytes]) -> Response:
         job = {"id": digest(*addresses, str(time.time_ns())), "author": author, "began": time.time(),

@@ -88,6 +88,8 @@ export interface DocumentRecord {
 
 export interface DocumentText extends DocumentRecord {
   text: string;
+  /** Of the text; `version` is the newest. */
+  text_version: number;
 }
 
 export type JobState = "queued" | "running" | "done" | "failed" | "cancelled";

@@ -41,7 +41,7 @@ class Drawer {
     const turn = ++this.#latest;
     const active = document.activeElement;
     if (active instanceof HTMLElement && !active.closest(".drawer")) this.#opener = active;
-    const same = this.document?.id === target.id && this.document.version === target.version;
+    const same = this.document?.id === target.id && this.document.text_version === target.version;
     this.target = target;
     this.problem = null;
     if (same) return;
