@@ -52,8 +52,7 @@ class Settings(settings.Settings):
     crawler_allowed_networks: str = ""
     """Private networks that may be fetched from, in CIDR notation: an intranet, or a test's loopback."""
     crawler_folders: str = ""
-    """Folders that may be read, separated by `:` (`;` on Windows); `*`: all that the process may read. Embedded: `*`,
-    for it reads with its owner's own rights."""
+    """Folders that may be read, separated by `:` (`;` on Windows); `*`: all that the process may read."""
     crawler_user_agent: str = Field("Twin/0.1 (twin; keeps to robots.txt)", min_length=1, max_length=300)
     crawler_jobs: int = Field(4, ge=1, le=64)
     """Sources crawled at once: one slow site does not hold up the others."""
@@ -104,6 +103,12 @@ class Settings(settings.Settings):
         if self.crawler_folders.strip() == "*":
             return None
         return [Path(each) for each in self.crawler_folders.split(os.pathsep) if each.strip()]
+
+
+class EmbeddedSettings(Settings):
+    """Of a crawler in its owner's own process, which reads with its owner's own rights."""
+
+    crawler_folders: str = "*"
 
 
 class FeatureClient(Protocol):

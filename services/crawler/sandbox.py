@@ -55,10 +55,13 @@ class Sandbox:
 
     async def call(self, task: str, header: Mapping[str, Any], payload: bytes = b"", *, seconds: float) -> Frame:
         """The single frame of a task."""
+        answer: Frame | None = None
         async with aclosing(self.stream(task, header, payload, seconds=seconds)) as frames:
-            async for frame in frames:
-                return frame
-        raise Internal("A task of the sandbox gave nothing.")
+            async for frame in frames:  # to its end: a child whose frames are read can be asked again
+                answer = answer or frame
+        if answer is None:
+            raise Internal("A task of the sandbox gave nothing.")
+        return answer
 
     async def stream(
         self, task: str, header: Mapping[str, Any], payload: bytes = b"", *, seconds: float
