@@ -101,7 +101,9 @@ _HISTORY = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 _TURN = re.compile(r"^\s*(?:user|human|you)\s*:\s*(.+)$", re.IGNORECASE | re.MULTILINE)
-_WRAPPING = re.compile(r"^(?:please\s+|can you\s+|could you\s+|tell me\s+(?:about\s+)?|i(?:'d| would) like to know\s+)+", re.I)
+_WRAPPING = re.compile(
+    r"^(?:please\s+|can you\s+|could you\s+|tell me\s+(?:about\s+)?|i(?:'d| would) like to know\s+)+", re.I
+)
 
 
 def kind(messages: Sequence[Message]) -> Talk:
@@ -127,7 +129,11 @@ def kind(messages: Sequence[Message]) -> Talk:
                 return talk
         if task:
             return Talk.TITLE
-    if re.search(r"\btitle\b", system[:400], re.IGNORECASE) and _IMPERATIVE.match(system) and _ABOUT_CHAT.search(system):
+    if (
+        re.search(r"\btitle\b", system[:400], re.IGNORECASE)
+        and _IMPERATIVE.match(system)
+        and _ABOUT_CHAT.search(system)
+    ):
         return Talk.TITLE
     return Talk.QUESTION
 

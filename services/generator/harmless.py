@@ -22,9 +22,7 @@ _MARK = re.compile(r"\s*\^?(\d{1,3})(?:\s*([,;–-])\s*\^?(\d{1,3}))*\s*$")
 _LENTICULAR = re.compile(r"\s*\d{1,3}\s*(?:[†:].*)?$")
 _NUMBER = re.compile(r"\d{1,3}")
 _ADDRESS = re.compile(r"[^\s<>`\"'\[\])}|*\\]+")
-_COULD_BE_ADDRESS = re.compile(
-    r"(?i)(?:h|ht|htt|https?|https?:|https?:/|f|ft|ftp|ftp:|ftp:/|w|ww|www)$"
-)
+_COULD_BE_ADDRESS = re.compile(r"(?i)(?:h|ht|htt|https?|https?:|https?:/|f|ft|ftp|ftp:|ftp:/|w|ww|www)$")
 _WAIT = None
 
 

@@ -235,7 +235,9 @@ def _select(units: Sequence[_Unit], weights: Weights, wanted: frozenset[str], bu
     value = _expected(units, weights, wanted, best)
     leads = {(unit.passage, unit.segment.start): unit for unit in units if _LEADING.search(unit.text)}
     able = [
-        unit for unit in units if unit.relevance >= RELEVANT * best and not (_LEADING.search(unit.text) and unit.words > 1)
+        unit
+        for unit in units
+        if unit.relevance >= RELEVANT * best and not (_LEADING.search(unit.text) and unit.words > 1)
     ] or [max(units, key=lambda unit: unit.relevance)]
     chosen: list[_Unit] = []
     said: set[str] = set()
@@ -255,9 +257,7 @@ def _select(units: Sequence[_Unit], weights: Weights, wanted: frozenset[str], bu
     return chosen
 
 
-def _expected(
-    units: Sequence[_Unit], weights: Weights, wanted: frozenset[str], best: float
-) -> dict[str, float]:
+def _expected(units: Sequence[_Unit], weights: Weights, wanted: frozenset[str], best: float) -> dict[str, float]:
     """How much an answer gains by each term: what relevant units say, and what was asked."""
     mass: Counter[str] = Counter()
     seen: set[str] = set()

@@ -123,9 +123,7 @@ def segments(text: str, language: str | None = None) -> list[Segment]:
             flush()
             if not _SEPARATOR.match(line.text):
                 left = len(line.text) - len(line.text.lstrip())
-                found.append(
-                    Segment(line.start + left, line.start + len(line.text.rstrip()), Kind.ROW, lead, block)
-                )
+                found.append(Segment(line.start + left, line.start + len(line.text.rstrip()), Kind.ROW, lead, block))
             continue
         if item := _ITEM.match(line.text):
             flush()
