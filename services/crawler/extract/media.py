@@ -138,7 +138,8 @@ def detect(data: bytes, media_type: str, name: str) -> tuple[Kind, str]:
     if b"%PDF-" in data[:1024]:
         return Kind.PDF, ""
     if head.startswith(b"PK\x03\x04") or head.startswith(b"PK\x05\x06"):
-        if b"word/" in data[:65536] or b"word/" in data[-65536:]:
+        claimed = media_type == DOCX_TYPE or file_of(name).lower().endswith(".docx")
+        if claimed or b"word/" in data[:65536] or b"word/" in data[-65536:]:
             return Kind.DOCX, ""
         raise UnsupportedMedia(f"This is a ZIP archive that is no .docx: unpack it; Twin reads {READABLE}.")
     for magic, what in _OTHER:

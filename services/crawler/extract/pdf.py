@@ -72,8 +72,8 @@ def extract_pdf(data: bytes, *, name: str, limits: ExtractLimits) -> Extracted:
     pages, properties = _read(data, limits)
     if not any(pages):
         raise Unprocessable("The PDF holds no text, only images: run it through text recognition (OCR) first.")
-    pages = _without_running_lines(pages)
     body = _body_size(pages)
+    pages = _without_running_lines(pages, body)
     blocks = list(_blocks(pages, body))
     text = "\n\n".join(_joined(blocks))
     if not text.strip():
@@ -195,33 +195,36 @@ def _bold_font(raw: Any, index: int) -> bool:
     return length > 0 and b"bold" in buffer.raw.lower()
 
 
-def _without_running_lines(pages: Sequence[list[_Line]]) -> list[list[_Line]]:
-    """The pages without the lines at their edges that come back on others, and without page numbers there."""
+def _without_running_lines(pages: Sequence[list[_Line]], body: float) -> list[list[_Line]]:
+    """The pages without running headers, footers and page numbers.
 
-    def key(line: _Line) -> str:
-        return re.sub(r"\d+|\b[ivxlc]+\b", "#", line.text.lower())
+    They are looked for from the edge inwards: a line that stands at the same height on page after page, in type that is
+    no heading's, goes; the first line that does not ends the search.
+    """
 
-    def edges(page: list[_Line]) -> set[int]:
+    def key(line: _Line) -> tuple[str, int]:
+        return re.sub(r"\d+|\b[ivxlc]+\b", "#", line.text.lower()), round(line.bottom / 4)
+
+    def edges(page: list[_Line]) -> tuple[list[int], list[int]]:
         order = sorted(range(len(page)), key=lambda index: -page[index].top)
-        return set(order[:_EDGE]) | set(order[-_EDGE:])
+        return order[:_EDGE], order[::-1][:_EDGE]
 
-    counted: Counter[str] = Counter()
+    counted: Counter[tuple[str, int]] = Counter()
     for page in pages:
-        counted.update({key(page[index]) for index in edges(page)})
+        top, bottom = edges(page)
+        counted.update({key(page[index]) for index in {*top, *bottom}})
     often = max(3, 0.3 * len(pages))
     cleaned = []
     for page in pages:
-        edge = edges(page)
-        order = sorted(range(len(page)), key=lambda index: -page[index].top)
-        outermost = {order[0], order[-1]} if order else set()
-        cleaned.append(
-            [
-                line
-                for index, line in enumerate(page)
-                if not (index in edge and counted[key(line)] >= often)
-                and not (index in outermost and len(pages) > 1 and _PAGE_NUMBER.match(line.text))
-            ]
-        )
+        gone: set[int] = set()
+        for edge in edges(page):
+            for index in edge:
+                line = page[index]
+                runs = counted[key(line)] >= often and line.size < _HEADING_SIZE * body
+                if not runs and not (len(pages) > 1 and _PAGE_NUMBER.match(line.text)):
+                    break
+                gone.add(index)
+        cleaned.append([line for index, line in enumerate(page) if index not in gone])
     return cleaned
 
 

@@ -202,7 +202,7 @@ class Writer:
                 if cell.tag not in ("td", "th") or len(cells) >= TABLE_COLUMNS:
                     continue
                 text = " ".join(self._inline(cell, links=True).split())
-                cells.append(re.sub(r"(?<!\\)\|", r"\\|", text))
+                cells.append(text.replace("|", "\\|"))
                 span = cell.get("colspan") or "1"
                 cells.extend(
                     [""] * (min(int(span), TABLE_COLUMNS - len(cells)) - 1 if re.fullmatch(r"\d{1,3}", span) else 0)
@@ -302,11 +302,14 @@ class Writer:
 
 
 def _list(items: list[list[str]], marker: str, start: int | None) -> str:
-    """Items of blocks as a list: close together where each is a paragraph, perhaps with a list under it."""
+    """Items of blocks as a list: close together where each is a paragraph, perhaps with a list under it.
+
+    A numbered list that begins elsewhere than at 1 needs an empty line before it.
+    """
     if not items:
         return ""
     written: list[str] = []
-    close = all(len(item) == 1 or (len(item) == 2 and re.match(r"(?:[-*]|\d+[.)]) ", item[1])) for item in items)
+    close = all(len(item) == 1 or (len(item) == 2 and re.match(r"(?:[-*]|1[.)]) ", item[1])) for item in items)
     close = close and not any("\n\n" in block for item in items for block in item[:1])
     number = 1 if start is None else start
     for item in items:

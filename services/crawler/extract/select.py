@@ -210,6 +210,7 @@ def main_text(leaves: Sequence[Element], named: str, title: str, description: st
         # Nothing that reads like an article: what is not made of links is better than nothing.
         for block in blocks:
             block.kept = bool(block.letters) and block.linked < 0.5 and not _is_chrome(block)
+    _name_once(blocks, title)
     _trim(blocks)
     return [block.leaf for block in blocks if block.kept]
 
@@ -333,6 +334,14 @@ def _is_chrome(block: _Block) -> bool:
     if len(text) <= 40 and block.leaf.tag not in HEADINGS and _LABEL.match(text):
         return True
     return len(text) <= 120 and _CREDIT.search(text) is not None
+
+
+def _name_once(blocks: Sequence[_Block], title: str) -> None:
+    """The title stands over the text once: boxes for sharing repeat it."""
+    letters = _letters(title)
+    named = [block for block in blocks if block.kept and block.leaf.tag in HEADINGS and block.letters == letters]
+    for block in named[1:]:
+        block.kept = False
 
 
 def _trim(blocks: Sequence[_Block]) -> None:
