@@ -164,7 +164,8 @@ async def answer(api: Api, body: dict[str, Any]) -> dict[str, Any]:
     if citations:
         out.print()
     for number, citation in sorted(citations.items()):
-        place = " › ".join(filter(None, (citation["title"], citation["heading"])))
+        title, heading = citation["title"], citation["heading"]
+        place = heading if heading.startswith(title) else " › ".join(filter(None, (title, heading)))
         out.print(f"[{number}] {place}", markup=False)
         out.print(f"    {citation['url']}", markup=False, style="dim")
     if unsupported:

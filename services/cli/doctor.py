@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 import httpx
 import typer
@@ -10,6 +11,9 @@ import typer
 from services.cli.api import connect
 from services.cli.options import ApiKey, Json, Url, out, print_json, run
 from services.errors import TwinError
+
+if TYPE_CHECKING:
+    from services.embedded import Check
 
 
 def register(app: typer.Typer) -> None:
@@ -51,7 +55,7 @@ def doctor(url: Url = None, api_key: ApiKey = None, as_json: Json = False) -> No
     raise typer.Exit(0 if all(each.ok for each in found) else 1)
 
 
-async def ollama(address: str = "http://127.0.0.1:11434") -> object:
+async def ollama(address: str = "http://127.0.0.1:11434") -> Check:
     """Whether Ollama runs here with a model, and what to set to be answered by it."""
     from services.embedded import Check
 

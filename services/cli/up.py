@@ -63,7 +63,7 @@ def up(
 async def announce(twin: Any, address: str) -> None:
     """Say where everything is and which way it answers."""
     status = await twin.status()
-    out.print(f"Page     {await twin.page_link(address)}", markup=False)
+    out.print(f"Page     {twin.page_link()}", markup=False)
     out.print("         (this link opens it, once; later visits need no link)")
     out.print(f"API      {address}/v1   (OpenAI's dialect; a key: twin keys create NAME)", markup=False)
     out.print(f"Answers  {status.answers}. {status.hint}", markup=False)
