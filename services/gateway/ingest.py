@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from fastapi import Header
-from pydantic import Field, StringConstraints, TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.responses import Response
@@ -29,7 +29,7 @@ IdempotencyKey = Annotated[
     str | None,
     Header(alias="Idempotency-Key", min_length=1, max_length=255, pattern=r"^[\x21-\x7e]+$"),
 ]
-_AUTHOR: TypeAdapter[str] = TypeAdapter(Annotated[str, StringConstraints(strict=True), AuthorName])
+_AUTHOR: TypeAdapter[str] = TypeAdapter(AuthorName)
 _FIELD_BYTES = 1000
 """Of a form field that is no file."""
 

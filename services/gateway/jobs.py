@@ -5,11 +5,12 @@ Comes in: ids. Goes out: a job as JSON, or server-sent events. Does not know: wh
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from typing import Any
 
-from sse_starlette import EventSourceResponse, JSONServerSentEvent, ServerSentEvent
+from sse_starlette import EventSourceResponse
 from starlette.responses import Response
 
 from services.domain import Crawl
@@ -126,17 +127,21 @@ async def watch(call: TheCall, id: str) -> Response:
     return EventSourceResponse(_events(now, crawls), sep="\n")
 
 
-async def _events(now: Crawl, crawls: AsyncGenerator[Crawl, None]) -> AsyncIterator[ServerSentEvent]:
+async def _events(now: Crawl, crawls: AsyncGenerator[Crawl, None]) -> AsyncIterator[bytes]:
     async with aclosing(crawls):
         last = now
         if not now.state.ended:
-            yield JSONServerSentEvent(job(now), event="progress")
+            yield _event("progress", now)
             async for last in crawls:
                 if last.state.ended:
                     break
-                yield JSONServerSentEvent(job(last), event="progress")
+                yield _event("progress", last)
         if last.state.ended:
-            yield JSONServerSentEvent(job(last), event="end")
+            yield _event("end", last)
+
+
+def _event(name: str, crawl: Crawl) -> bytes:
+    return f"event: {name}\ndata: {json.dumps(job(crawl), separators=(',', ':'))}\n\n".encode()
 
 
 async def cancel(call: TheCall, id: str) -> Response:
