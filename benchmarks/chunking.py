@@ -37,6 +37,7 @@ from services.ports import Encoder, Vectors
 
 Piece = tuple[int, int, str]
 """(start, end, what is embedded)."""
+Scores = npt.NDArray[np.float64]
 SAMPLES = 2000
 """Of the bootstrap."""
 
@@ -131,7 +132,7 @@ def judge(
     return scores
 
 
-def interval(values: npt.NDArray[np.float64]) -> tuple[float, float]:
+def interval(values: Scores) -> tuple[float, float]:
     """95 % of the bootstrap's means."""
     draws = np.random.default_rng(0).integers(0, len(values), (SAMPLES, len(values)))
     low, high = np.percentile(values[draws].mean(axis=1), (2.5, 97.5))
@@ -158,7 +159,7 @@ async def run(folder: Path, k: int) -> bool:
         f"LangChain, {size} of the encoder's tokens": lambda text: langchain(text, encoder, size),
         f"LlamaIndex, {size} of the encoder's tokens": lambda text: llama_index(text, encoder, size),
     }
-    results: dict[str, npt.NDArray[np.float64]] = {}
+    results: dict[str, Scores] = {}
     print(
         f"Chunks of {len(corpora)} corpora, {len(questions)} questions, {k} retrieved, encoder onnx:// (same for all)"
     )
@@ -190,14 +191,14 @@ async def run(folder: Path, k: int) -> bool:
         print(f"{name:52} {recall:7.3f} {overlap:7.4f} {count:7} {np.mean(tokens):7.0f}   {', '.join(by_corpus)}")
     print("\nTwin beside each: ratio, and the difference with its 95 % interval")
     better = True
-    for name, found in results.items():
+    for name, theirs in results.items():
         if name == "Twin":
             continue
         parts = []
         for column, what in ((0, "recall"), (1, "IoU")):
-            difference = results["Twin"][:, column] - found[:, column]
+            difference = results["Twin"][:, column] - theirs[:, column]
             low, high = interval(difference)
-            ratio = results["Twin"][:, column].mean() / found[:, column].mean()
+            ratio = results["Twin"][:, column].mean() / theirs[:, column].mean()
             parts.append(f"{what} × {ratio:.3f} ({difference.mean():+.4f}, {low:+.4f} to {high:+.4f})")
             better = better and ("default" not in name or difference.mean() > 0)
         print(f"{name:52} {'; '.join(parts)}")
