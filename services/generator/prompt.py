@@ -52,6 +52,12 @@ def build(
     return (Message("system", rules), *earlier, Message("user", asked))
 
 
+def without_passages(question: str, history: Sequence[Message] = ()) -> tuple[Message, ...]:
+    """The conversation alone: a program's housekeeping, or a question that is to be answered without the corpus."""
+    earlier = tuple(Message(message.role, _control_free(message.content)) for message in history)
+    return (*earlier, Message("user", _control_free(question)))
+
+
 async def fit(
     question: str,
     passages: Sequence[Passage],

@@ -93,8 +93,8 @@ def declined(passages: Sequence[Passage]) -> Iterator[AnswerEvent]:
     text = _Growing()
     if not passages:
         yield from text.plain(
-            "There is nothing here to answer from yet. Bring documents in first: the page's library takes addresses and "
-            "files, and so does `twin ingest`."
+            "There is nothing here to answer from yet. Bring documents in first: the page's library takes addresses "
+            "and files, and so does `twin ingest`."
         )
         return
     yield from text.plain("The documents do not speak of this. The nearest passages are:\n\n")

@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import math
 import re
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -120,11 +120,11 @@ async def choose(
         return []
     promising = sorted(units, key=lambda unit: -(_COSINE * unit.cosine + _COVERAGE * unit.coverage))
     asked: list[_Unit] = []
-    left = EMBEDDED_WORDS
+    room = EMBEDDED_WORDS
     for unit in promising[: 2 * EMBEDDED_SENTENCES]:
-        if unit.words <= left and len(asked) < EMBEDDED_SENTENCES:
+        if unit.words <= room and len(asked) < EMBEDDED_SENTENCES:
             asked.append(unit)
-            left -= unit.words
+            room -= unit.words
     if asked:
         rows = await vectors.get([question, *(unit.text for unit in asked)])
         for unit, row in zip(asked, rows[1:], strict=True):
@@ -241,7 +241,7 @@ def _select(units: Sequence[_Unit], weights: Weights, wanted: frozenset[str], bu
     ] or [max(units, key=lambda unit: unit.relevance)]
     chosen: list[_Unit] = []
     said: set[str] = set()
-    left = budget
+    left: float = budget
     while able:
         gains = [(_gain(unit, chosen, said, value, left), unit) for unit in able]
         gain, unit = max(gains, key=lambda pair: pair[0])
@@ -259,7 +259,7 @@ def _select(units: Sequence[_Unit], weights: Weights, wanted: frozenset[str], bu
 
 def _expected(units: Sequence[_Unit], weights: Weights, wanted: frozenset[str], best: float) -> dict[str, float]:
     """How much an answer gains by each term: what relevant units say, and what was asked."""
-    mass: Counter[str] = Counter()
+    mass: defaultdict[str, float] = defaultdict(float)
     seen: set[str] = set()
     for unit in units:
         key = " ".join(words(unit.text))
@@ -285,7 +285,7 @@ def _cost(unit: _Unit, chosen: Sequence[_Unit]) -> int:
     return own + unit.lead_words
 
 
-def _gain(unit: _Unit, chosen: Sequence[_Unit], said: set[str], value: dict[str, float], left: int) -> float:
+def _gain(unit: _Unit, chosen: Sequence[_Unit], said: set[str], value: dict[str, float], left: float) -> float:
     cost = _cost(unit, chosen)
     if cost > left:
         return 0.0

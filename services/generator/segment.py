@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import pairwise
 
 from sentencex import get_sentence_boundaries
 
@@ -196,7 +197,7 @@ def _wrapped(lines: list[_Line]) -> bool:
         return False
     unfinished = sum(
         not _ENDED.search(above.text.rstrip()) and (len(above.text) > 0.7 * width or below.text.lstrip()[:1].islower())
-        for above, below in zip(lines[:-1], lines[1:], strict=True)
+        for above, below in pairwise(lines)
     )
     return width > 40 and unfinished >= 0.5 * (len(lines) - 1)
 

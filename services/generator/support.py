@@ -35,7 +35,8 @@ _IDENTIFIER = re.compile(r"\b[a-z]+(?:_[a-z0-9]+)+\b|\b[A-Z][A-Z0-9]*(?:_[A-Z0-9
 _NAME = re.compile(r"(?<![.!?:\n])(?<![.!?:] )(?<!^)\b[A-Z][a-z]+(?:[A-Z]\w*)?\b")
 _ABSTAINS = re.compile(
     r"\b(?:passages?|documents?|sources?|text|context|corpus|material)\b[^.]{0,40}\b(?:do(?:es)? not|don't|doesn't|"
-    r"no(?:thing|ne)?)\b|\bI (?:do not|don't|cannot|can't) (?:know|find|answer|say)\b|\bnot (?:mentioned|stated|given)\b",
+    r"no(?:thing|ne)?)\b|\bI (?:do not|don't|cannot|can't) (?:know|find|answer|say)\b|"
+    r"\bnot (?:mentioned|stated|given)\b",
     re.IGNORECASE,
 )
 
@@ -132,7 +133,8 @@ class Checker:
     def _unseen(self, sentence: str, places: Sequence[int]) -> bool:
         """Whether it holds a number, path, identifier or name that no cited passage and not the question has."""
         seen = f"{self._question}\n" + "\n".join(
-            f"{each.title}\n{each.heading}\n{each.before}\n{each.text}\n{each.after}\n{each.published or ''}\n{each.author}"
+            f"{each.title}\n{each.heading}\n{each.before}\n{each.text}\n{each.after}\n"
+            f"{each.published or ''}\n{each.author}"
             for each in (self._passages[place] for place in places)
         )
         folded = seen.casefold()

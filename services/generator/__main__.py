@@ -1,0 +1,3 @@
+from services.generator.bootstrap import main
+
+main()

@@ -1,0 +1,119 @@
+"""The generator, put together from its settings.
+
+Comes in: Settings and the retriever's client. Goes out: a Generator that serves. The only file here that opens
+adapters.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from google.protobuf.descriptor import ServiceDescriptor
+from pydantic import Field
+from twin.v1 import generator_pb2
+
+from services import clients, rpc, settings, telemetry
+from services.adapters import open_adapter
+from services.generator.generate import QUOTES, Budget, Generate, Retriever
+from services.generator.journal import Record
+from services.generator.servicer import GeneratorServicer
+from services.ports import Journal, LanguageModel
+
+
+class Settings(settings.Settings):
+    generator_address: str = "localhost:50054"
+    """Where it listens: `unix:/path` or `host:port`."""
+    retriever_address: str = "localhost:50053"
+    llm_url: str = "quotes://"
+    documents_url: str = "sqlite:///"
+    """Of the store that holds the journal."""
+    generator_passages: int = Field(default=8, ge=1, le=50)
+    """Passages that an answer is made from."""
+    generator_answer_tokens: int = Field(default=600, ge=1)
+    """Longest answer of an engine, where the caller names none: some 450 words."""
+    generator_history_tokens: int = Field(default=1000, ge=0)
+    """Of the conversation before, in a prompt."""
+    generator_concurrent: int = Field(default=32, ge=1)
+    """Answers at once; more are told to try again."""
+    journal_days: float = Field(default=365.0, gt=0)
+    """After which an answer leaves the journal."""
+
+
+@dataclass(slots=True)
+class Generator:
+    """`services` go to an rpc.Server."""
+
+    services: Sequence[tuple[ServiceDescriptor, object]]
+    generate: Generate
+    record: Record
+    model: LanguageModel | None
+
+    async def start(self) -> None:
+        """Begin to sweep old answers out of the journal."""
+        await self.record.start()
+
+    async def stop(self, grace: float = 10.0) -> None:
+        """Write what is still to be written, close the adapters."""
+        await self.record.close()
+        if self.model is not None:
+            await self.model.close()
+
+
+async def build(given: Settings, retriever: Retriever) -> Generator:
+    """Open the adapters. Raises Misconfigured with the setting's name."""
+    data = given.directory
+    model: LanguageModel | None = await open_adapter("language_model", given.llm_url, data, setting="TWIN_LLM_URL")
+    journal: Journal = await open_adapter("journal", given.documents_url, data, setting="TWIN_DOCUMENTS_URL")
+    record = Record(journal, given.journal_days * 24 * 3600)
+    budget = Budget(
+        passages=given.generator_passages,
+        answer_tokens=given.generator_answer_tokens,
+        history_tokens=given.generator_history_tokens,
+        concurrent=given.generator_concurrent,
+    )
+    generate = Generate(retriever, model, record, budget)
+    servicer = GeneratorServicer(generate, record, _description(model))
+    return Generator(
+        services=[(generator_pb2.DESCRIPTOR.services_by_name["GeneratorService"], servicer)],
+        generate=generate,
+        record=record,
+        model=model,
+    )
+
+
+def _description(model: LanguageModel | None) -> clients.GeneratorDescription:
+    if model is None:
+        return clients.GeneratorDescription(
+            QUOTES,
+            "Answers are quotations. For written ones set TWIN_LLM_URL to an engine, such as "
+            "openai+http://localhost:11434/v1 for Ollama; `twin doctor` looks for one.",
+        )
+    return clients.GeneratorDescription(
+        model.name, "Answers are written by a model. For quotations set TWIN_LLM_URL=quotes://."
+    )
+
+
+async def serve(given: Settings) -> None:
+    """Serve until SIGTERM or SIGINT."""
+    channel = rpc.connect(given.retriever_address)
+    generator = await build(given, clients.Retriever(channel))
+    server = rpc.Server(given.generator_address, generator.services)
+    asked = asyncio.Event()
+    for each in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(each, asked.set)
+    try:
+        await server.start()
+        await generator.start()
+        await asked.wait()
+    finally:
+        await server.stop()
+        await generator.stop()
+        await channel.close()
+
+
+def main() -> None:
+    telemetry.configure_logs()
+    asyncio.run(serve(settings.read(Settings)))

@@ -1,0 +1,365 @@
+"""From a conversation to the events of its answer.
+
+Comes in: a GenerateRequest. Goes out: Started, text with citations and verdicts, Usage, Finished; or an error before
+the first event, or Failed after it. Does not know: gRPC, stores, which engine writes.
+
+    what is it?  ─ greeting, housekeeping ─▶ a plain answer
+        │ question
+     search ─ none ─▶ declined, the nearest offered
+        │ answer, closest, uncalibrated
+     no engine ─▶ quotations          engine ─▶ prompt ─▶ text, checked
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import structlog
+
+from services.clients import Embedded
+from services.domain import (
+    AnswerEvent,
+    Citation,
+    Delta,
+    Evidence,
+    Failed,
+    Finished,
+    GenerateRequest,
+    Generation,
+    Message,
+    Passage,
+    Scope,
+    SearchRequest,
+    SearchResult,
+    Started,
+    Support,
+    Usage,
+)
+from services.errors import Forbidden, Internal, InvalidInput, Overloaded, TwinError
+from services.generator import conversation, prompt, quoted, quotes, written
+from services.generator.conversation import Talk
+from services.generator.journal import Record
+from services.generator.support import Checker
+from services.generator.vectors import SentenceVectors
+from services.ports import LanguageModel, Sampling
+
+log = structlog.get_logger()
+
+QUOTES = "quotes"
+"""The model's name where there is none."""
+MOST_PASSAGES = 50
+
+
+class Retriever(Protocol):
+    async def search(self, request: SearchRequest) -> SearchResult: ...
+
+    async def embed(self, texts: Sequence[str]) -> Embedded: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    passages: int
+    answer_tokens: int
+    history_tokens: int
+    concurrent: int
+
+
+@dataclass(slots=True)
+class _Answer:
+    """What the journal will be told."""
+
+    request: GenerateRequest
+    id: str = field(default_factory=lambda: uuid.uuid4().hex)
+    created_at: float = field(default_factory=time.time)
+    began: float = field(default_factory=time.perf_counter)
+    question: str = ""
+    prompt: str = ""
+    passages: tuple[Passage, ...] = ()
+    evidence: Evidence = Evidence.UNCALIBRATED
+    text: list[str] = field(default_factory=list)
+    citations: list[Citation] = field(default_factory=list)
+    support: list[Support] = field(default_factory=list)
+    usage: Usage = field(default_factory=lambda: Usage(0, 0))
+    timings: dict[str, float] = field(default_factory=dict)
+    reason: str = "cancelled"
+
+    def note(self, name: str) -> None:
+        self.timings.setdefault(name, (time.perf_counter() - self.began) * 1000)
+
+    def take(self, event: AnswerEvent) -> None:
+        match event:
+            case Delta():
+                self.note("first_token")
+                self.text.append(event.text)
+            case Citation():
+                self.citations.append(event)
+            case Support():
+                self.support.append(event)
+            case Usage():
+                self.usage = event
+
+
+class Generate:
+    def __init__(self, retriever: Retriever, model: LanguageModel | None, record: Record, budget: Budget) -> None:
+        self._retriever = retriever
+        self._model = model
+        self._record = record
+        self._budget = budget
+        self._vectors = SentenceVectors(retriever)
+        self._running = 0
+
+    @property
+    def name(self) -> str:
+        return self._model.name if self._model is not None else QUOTES
+
+    async def __call__(self, request: GenerateRequest) -> AsyncGenerator[AnswerEvent, None]:
+        """The answer's events. Closing the iterator stops the engine's work; what was given by then is kept."""
+        _valid(request)
+        if self._running >= self._budget.concurrent:
+            raise Overloaded(
+                f"{self._budget.concurrent} answers are being made already. Try again in a few seconds.",
+                retry_after=2.0,
+            )
+        self._running += 1
+        answer = _Answer(request)
+        begun = False
+        try:
+            async with aclosing(self._answer(answer)) as events:
+                async for event in events:
+                    answer.take(event)
+                    begun = True
+                    if not isinstance(event, Usage):
+                        yield event
+            answer.note("total")
+            yield answer.usage
+            answer.reason = "length" if 0 < self._tokens(request) <= answer.usage.completion_tokens else "stop"
+            yield Finished(answer.reason, dict(answer.timings))
+        except TwinError as error:
+            if not begun:
+                raise
+            answer.reason = error.code
+            yield Failed(error.code, error.message)
+        except Exception as error:
+            if not begun:
+                raise
+            log.error("answer broke off", exc_info=error)
+            answer.reason = Internal.code
+            yield Failed(Internal.code, "Something went wrong inside Twin; the log has the cause under this trace.")
+        finally:
+            self._running -= 1
+            if begun:
+                answer.note("total")
+                self._record.save(self._entry(answer))
+
+    async def _answer(self, answer: _Answer) -> AsyncGenerator[AnswerEvent, None]:
+        request = answer.request
+        answer.question = request.messages[-1].content
+        talk = conversation.kind(request.messages)
+        if talk.housekeeping and self._model is not None:
+            async for event in self._plain(answer, self._model):
+                yield event
+            return
+        if talk is not Talk.QUESTION:
+            answer.evidence = Evidence.ANSWER
+            yield self._started(answer)
+            reply = conversation.reply(talk, request.messages, request.author, self._model.name if self._model else "")
+            for event in quoted.said(reply):
+                yield event
+            return
+        if request.k == 0:
+            if self._model is None:
+                raise InvalidInput(
+                    "k is 0 (no passages), and Twin answers in quotations: there is nothing to quote. Leave k out, or "
+                    "set TWIN_LLM_URL to a language model.",
+                    param="twin.k",
+                )
+            async for event in self._plain(answer, self._model):
+                yield event
+            return
+        found = await self._search(request)
+        answer.note("search")
+        answer.question, answer.evidence = found.question, found.evidence
+        answer.passages = _allowed(found.passages, request)
+        if found.evidence is Evidence.NONE or not answer.passages:
+            answer.evidence = Evidence.NONE
+            yield self._started(answer, found.notices)
+            for event in quoted.declined(answer.passages):
+                yield event
+            return
+        if self._model is None:
+            chosen = await quotes.choose(found.question, answer.passages, self._vectors)
+            quotations, answer.passages = quoted.in_order(chosen, answer.passages)
+            yield self._started(answer, found.notices)
+            for event in quoted.answer(found.evidence, quotations, answer.passages):
+                yield event
+            return
+        async for event in self._written(answer, self._model, found):
+            yield event
+
+    async def _search(self, request: GenerateRequest) -> SearchResult:
+        scope, filter = request.scope, request.filter
+        if request.author is not None:
+            scope = Scope(authors=(request.author,))
+        return await self._retriever.search(
+            SearchRequest(
+                query=request.messages[-1].content,
+                scope=scope,
+                k=self._budget.passages if request.k is None else request.k,
+                filter=filter,
+                history=_history(request.messages),
+                rewrite=request.rewrite,
+                rerank=request.rerank,
+                threshold=True,
+            )
+        )
+
+    async def _written(
+        self, answer: _Answer, model: LanguageModel, found: SearchResult
+    ) -> AsyncGenerator[AnswerEvent, None]:
+        request = answer.request
+        sampling = self._sampling(request)
+        messages, answer.passages = await prompt.fit(
+            request.messages[-1].content,
+            answer.passages,
+            _history(request.messages),
+            request.author,
+            count=model.count,
+            tokens=model.window - sampling.max_tokens,
+            history_tokens=self._budget.history_tokens,
+        )
+        answer.prompt = _text(messages)
+        checker = Checker(found.question, answer.passages, self._vectors)
+        yield self._started(answer, found.notices)
+        if found.evidence is Evidence.CLOSEST:
+            note = "Nothing here answers this outright; this is from the closest passages.\n\n"
+            for event in quoted.said(note):
+                yield event
+        else:
+            note = ""
+        pieces = model.stream(messages, sampling)
+        async for event in _shifted(
+            written.events(_closing(pieces), answer.passages, checker, request.support), len(note)
+        ):
+            yield event
+
+    async def _plain(self, answer: _Answer, model: LanguageModel) -> AsyncGenerator[AnswerEvent, None]:
+        """The engine on the conversation alone: a program's housekeeping, or an answer without passages."""
+        messages, _ = await prompt.fit(
+            answer.request.messages[-1].content,
+            (),
+            _history(answer.request.messages),
+            answer.request.author,
+            count=model.count,
+            tokens=model.window - self._sampling(answer.request).max_tokens,
+            history_tokens=self._budget.history_tokens,
+        )
+        messages = prompt.without_passages(answer.request.messages[-1].content, messages[1:-1])
+        answer.prompt, answer.evidence = _text(messages), Evidence.ANSWER
+        yield self._started(answer)
+        pieces = model.stream(messages, self._sampling(answer.request))
+        async for event in written.plain(_closing(pieces)):
+            yield event
+
+    def _started(self, answer: _Answer, notices: Iterable[str] = ()) -> Started:
+        return Started(
+            generation_id=answer.id,
+            model=self.name,
+            created_at=answer.created_at,
+            evidence=answer.evidence,
+            passages=answer.passages,
+            question=answer.question,
+            notices=tuple(notices),
+        )
+
+    def _tokens(self, request: GenerateRequest) -> int:
+        return 0 if self._model is None else self._sampling(request).max_tokens
+
+    def _sampling(self, request: GenerateRequest) -> Sampling:
+        asked = request.max_tokens or self._budget.answer_tokens
+        window = self._model.window if self._model is not None else asked
+        return Sampling(
+            # Half of the window at most: the passages need the rest.
+            max_tokens=max(1, min(asked, window // 2)),
+            temperature=request.temperature,
+            top_p=request.top_p,
+            stop=request.stop,
+            seed=request.seed,
+            frequency_penalty=request.frequency_penalty,
+            presence_penalty=request.presence_penalty,
+        )
+
+    def _entry(self, answer: _Answer) -> Generation:
+        return Generation(
+            id=answer.id,
+            key_id=answer.request.key_id,
+            author=answer.request.author,
+            messages=answer.request.messages,
+            question=answer.question,
+            prompt=answer.prompt,
+            model=self.name,
+            passages=answer.passages,
+            answer="".join(answer.text),
+            citations=tuple(answer.citations),
+            support=tuple(answer.support),
+            evidence=answer.evidence,
+            usage=answer.usage,
+            timings=answer.timings,
+            reason=answer.reason,
+            created_at=answer.created_at,
+            authors=tuple(sorted({passage.author for passage in answer.passages})),
+        )
+
+
+def _valid(request: GenerateRequest) -> None:
+    if not request.messages or request.messages[-1].role != "user" or not request.messages[-1].content.strip():
+        raise InvalidInput("The last message must be the user's, and say something.", param="messages")
+    if any(message.role not in ("system", "user", "assistant") for message in request.messages):
+        raise InvalidInput("A message's role is system, user or assistant.", param="messages")
+    if request.support not in (written.MARK, written.REPLACE):
+        raise InvalidInput("support is mark or replace.", param="twin.support")
+    if request.k is not None and not 0 <= request.k <= MOST_PASSAGES:
+        raise InvalidInput(f"k is from 0 to {MOST_PASSAGES}.", param="twin.k")
+    if request.max_tokens is not None and request.max_tokens < 1:
+        raise InvalidInput("max_tokens is 1 or more.", param="max_tokens")
+    if request.author is not None and not request.scope.allows(request.author):
+        raise Forbidden("This key may not see that author.")
+
+
+def _allowed(passages: Iterable[Passage], request: GenerateRequest) -> tuple[Passage, ...]:
+    """No other author's text reaches a prompt, whatever the search said."""
+    return tuple(
+        passage
+        for passage in passages
+        if request.scope.allows(passage.author) and request.author in (None, passage.author)
+    )
+
+
+def _history(messages: Sequence[Message]) -> tuple[Message, ...]:
+    return tuple(message for message in messages[:-1] if message.role in ("user", "assistant"))
+
+
+def _text(messages: Sequence[Message]) -> str:
+    return "\n\n".join(f"{message.role}: {message.content}" for message in messages)
+
+
+async def _closing(pieces: AsyncIterator[str | Usage]) -> AsyncGenerator[str | Usage, None]:
+    """Closes the engine's stream with the reader's."""
+    try:
+        async for piece in pieces:
+            yield piece
+    finally:
+        close = getattr(pieces, "aclose", None)
+        if close is not None:
+            await close()
+
+
+async def _shifted(events: AsyncGenerator[AnswerEvent, None], by: int) -> AsyncGenerator[AnswerEvent, None]:
+    """Spans of the answer, moved by what was said before it."""
+    async with aclosing(events):
+        async for event in events:
+            yield written.moved(event, by)

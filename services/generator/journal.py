@@ -1,0 +1,107 @@
+"""The journal as the generator uses it: entries written beside the stream, kept for a time, and redacted for good.
+
+Comes in: finished answers, feedback, requests to read, delete and redact. Goes out: entries within a scope. Does not
+know: how an answer is made, nor the store.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Coroutine
+from typing import Any
+
+import structlog
+
+from services.domain import Feedback, Generation, Scope
+from services.errors import InvalidInput, NotFound, TwinError
+from services.ports import Journal
+
+log = structlog.get_logger()
+
+SWEEP = 3600.0
+"""Seconds between looks for entries that are too old."""
+REMEMBERED = 3600.0
+"""Seconds for which a redacted document's answers that were still streaming are redacted when they end: longer than
+any answer takes."""
+
+
+class Record:
+    def __init__(self, journal: Journal, retention: float) -> None:
+        self._journal = journal
+        self._retention = retention
+        self._saving: set[asyncio.Task[None]] = set()
+        self._redacted: dict[str, float] = {}
+        self._sweeping: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        self._sweeping = asyncio.create_task(self._sweep())
+
+    async def close(self) -> None:
+        if self._sweeping is not None:
+            self._sweeping.cancel()
+            await asyncio.gather(self._sweeping, return_exceptions=True)
+        await self._saved()
+        await self._journal.close()
+
+    def save(self, generation: Generation) -> None:
+        """Write an entry beside the stream that ends; reads wait for it."""
+        self._beside(self._save(generation))
+
+    async def get(self, id: str, scope: Scope) -> Generation:
+        """NotFound where it is not there, or not for this scope."""
+        await self._saved()
+        found = await self._journal.get(id)
+        if found is None or not all(scope.allows(author) for author in found.authors):
+            raise NotFound("There is no such answer in the journal, or not for this key.")
+        return found
+
+    async def find(self, scope: Scope, key_id: str | None, limit: int, before: float | None) -> list[Generation]:
+        if not 1 <= limit <= 200:
+            raise InvalidInput("From 1 to 200 answers at once.", param="limit")
+        await self._saved()
+        return await self._journal.find(scope, key_id=key_id, limit=limit, before=before)
+
+    async def feedback(self, feedback: Feedback, scope: Scope) -> None:
+        if feedback.rating not in (1, -1):
+            raise InvalidInput("A rating is 1 or -1.", param="rating")
+        await self.get(feedback.generation_id, scope)
+        await self._journal.feedback(feedback)
+
+    async def delete(self, id: str, scope: Scope) -> None:
+        await self.get(id, scope)
+        await self._journal.delete([id])
+
+    async def redact(self, document_id: str) -> int:
+        """Take a document's text from every entry, those of answers that are still streaming included."""
+        now = time.monotonic()
+        self._redacted = {id: at for id, at in self._redacted.items() if now - at < REMEMBERED}
+        self._redacted[document_id] = now
+        await self._saved()
+        return await self._journal.redact(document_id)
+
+    async def _save(self, generation: Generation) -> None:
+        try:
+            await self._journal.save(generation)
+            for document_id in {passage.document_id for passage in generation.passages} & self._redacted.keys():
+                await self._journal.redact(document_id)
+        except TwinError as error:
+            # The answer has been given: that the journal is away must not take it back.
+            log.error("answer not kept", generation=generation.id, code=error.code)
+
+    def _beside(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._saving.add(task)
+        task.add_done_callback(self._saving.discard)
+
+    async def _saved(self) -> None:
+        if self._saving:
+            await asyncio.gather(*self._saving)
+
+    async def _sweep(self) -> None:
+        while True:
+            try:
+                await self._journal.delete(before=time.time() - self._retention)
+            except TwinError as error:
+                log.warning("old answers not deleted", code=error.code)
+            await asyncio.sleep(SWEEP)
