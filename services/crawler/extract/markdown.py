@@ -23,7 +23,7 @@ _FRONT = 64 * 1024
 _FENCE = re.compile(r"^ {0,3}(`{3,}|~{3,})")
 _ATX = re.compile(r"^ {0,3}(#{1,6})[ \t]+(.*?)[ \t]*#*[ \t]*$")
 _SETEXT = re.compile(r"^ {0,3}(=+|-+)[ \t]*$")
-_COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
+_CODE_OR_COMMENT = re.compile(r"`[^`\n]+`|<!--")
 _MARKUP = re.compile(r"!?\[([^\]]*)\]\([^)]*\)|[*_`~]{1,3}(?=\S)|(?<=\S)[*_`~]{1,3}|\\(?=[!-/:-@\[-`{-~])")
 
 
@@ -90,17 +90,49 @@ def _without_comments(text: str) -> str:
     """The text without HTML comments, but those in code."""
     if "<!--" not in text:
         return text
-    parts = re.split(
-        r"(^ {0,3}(?P<fence>`{3,}|~{3,})[^\n]*\n.*?^ {0,3}(?P=fence)[`~]*[ \t]*$|`[^`\n]+`)",
-        text,
-        flags=re.MULTILINE | re.DOTALL,
-    )
-    # Each match gives itself and the group of its fence.
-    return "".join(
-        part if index % 3 == 1 else _COMMENT.sub("", part)
-        for index, part in enumerate(parts)
-        if index % 3 != 2 and part
-    )
+    parts: list[str] = []
+    prose: list[str] = []
+    fence = ""
+    for line in text.splitlines(keepends=True):
+        mark = _FENCE.match(line)
+        if fence:
+            parts.append(line)
+            if mark and mark.group(1).startswith(fence) and not line.strip(" \t\n`~"):
+                fence = ""
+        elif mark and not _open_comment(prose):
+            parts.extend((_strip_comments("".join(prose)), line))
+            prose = []
+            fence = mark.group(1)
+        else:
+            prose.append(line)
+    return "".join([*parts, _strip_comments("".join(prose))])
+
+
+def _open_comment(lines: list[str]) -> bool:
+    """Whether these lines end inside a comment; the last that says anything of it decides."""
+    for line in reversed(lines[-200:]):
+        opened, closed = line.rfind("<!--"), line.rfind("-->")
+        if opened >= 0 or closed >= 0:
+            return opened > closed
+    return False
+
+
+def _strip_comments(prose: str) -> str:
+    """By hand, for a pattern that looks for each comment's end takes the square of the time where there is none."""
+    kept: list[str] = []
+    at = 0
+    while found := _CODE_OR_COMMENT.search(prose, at):
+        kept.append(prose[at : found.start()])
+        if found.group() == "<!--":
+            end = prose.find("-->", found.end())
+            if end < 0:
+                at = found.start()
+                break
+            at = end + 3
+        else:
+            kept.append(found.group())
+            at = found.end()
+    return "".join([*kept, prose[at:]])
 
 
 def _text(value: object) -> str:

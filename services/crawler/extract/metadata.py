@@ -183,7 +183,7 @@ def _title(candidates: list[str], h1: list[str], site: str, host: str, byline: s
     for candidate in candidates:
         if not candidate or _squeeze(candidate) in site_names:
             continue
-        title = without_site(candidate, site_names, set(headings))
+        title = without_site(candidate[:1000], site_names, set(headings))
         return headings.get(_squeeze(title), title)[:TITLE_LENGTH]
     return next((each[:TITLE_LENGTH] for each in h1), "")
 

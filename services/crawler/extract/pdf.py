@@ -43,6 +43,7 @@ _NUMBERED = re.compile(r"^\(?(?:\d{1,3}|[a-zA-Z]|[ivx]{1,5})[.)]\s+\S")
 _PAGE_NUMBER = re.compile(
     r"^\W*(?:page|seite|p\.)?\s*(?:\d{1,4}|[ivxlc]{1,7})(?:\s*(?:/|of|von|sur|de)\s*\d{1,4})?\W*$", re.IGNORECASE
 )
+_DIVIDED = re.compile(r"[^\W\d_]{2}-$")
 _SENTENCE_END = re.compile(r"[.!?:…][\"'”’»)\]]*$")
 _SECTION = re.compile(
     r"^(?:\d{1,2}(?:\.\d{1,2}){0,3}\.?|[A-Z]\.|Chapter \d+|Kapitel \d+|Appendix [A-Z]|Anhang [A-Z])\s+\S"
@@ -240,8 +241,10 @@ def _body_size(pages: Sequence[list[_Line]]) -> float:
 @dataclass(slots=True)
 class _Block:
     lines: list[_Line]
-    size: float = 0.0
+    size: float
     """0: text; otherwise a heading of this size."""
+    left: float
+    """Where its lines begin."""
 
 
 def _blocks(pages: Sequence[list[_Line]], body: float) -> Iterator[_Block]:
@@ -256,13 +259,14 @@ def _blocks(pages: Sequence[list[_Line]], body: float) -> Iterator[_Block]:
         for index, line in enumerate(page):
             heading = _heading_size(page, index, body, leading)
             if block is None:
-                block = _Block([line], heading)
+                block = _Block([line], heading, line.left)
                 continue
             if _continues(block, line, heading, leading, right):
                 block.lines.append(line)
+                block.left = min(block.left, line.left)
             else:
                 yield block
-                block = _Block([line], heading)
+                block = _Block([line], heading, line.left)
     if block is not None:
         yield block
 
@@ -281,7 +285,7 @@ def _heading_size(page: Sequence[_Line], index: int, body: float, leading: float
         return line.size
     above = page[index - 1] if index else None
     apart = above is None or not 0 < above.top - line.top < 1.25 * leading
-    ends = _SENTENCE_END.search(line.text) is not None and not line.text.endswith("?")
+    ends = _SENTENCE_END.search(line.text[-8:]) is not None and not line.text.endswith("?")
     if (
         line.bold
         and line.size >= 0.97 * body
@@ -303,18 +307,18 @@ def _continues(block: _Block, line: _Line, heading: float, leading: float, right
     if heading:
         same = abs(heading - block.size) <= 0.05 * heading and line.bold == last.bold
         return same and 0 < gap <= 1.7 * line.size and len(block.lines) < 4 and not _SECTION.match(line.text)
-    if _BULLET.match(line.text) or (_NUMBERED.match(line.text) and _SENTENCE_END.search(last.text)):
+    if _BULLET.match(line.text) or (_NUMBERED.match(line.text) and _SENTENCE_END.search(last.text[-8:])):
         return False
     if abs(line.size - last.size) > 0.1 * last.size:
         return False
     if -0.5 * last.size <= gap <= 0.3 * last.size:
         return True  # the same line, set in pieces
-    ended = _SENTENCE_END.search(last.text) is not None
+    ended = _SENTENCE_END.search(last.text[-8:]) is not None
     if gap < 0 or gap > 4 * leading:
         return not ended  # another column or page: a sentence goes on, a new one does not
     if gap > 1.35 * leading:
         return False
-    width = max(right - min(each.left for each in block.lines), 1.0)
+    width = max(right - block.left, 1.0)
     short = last.right < right - 0.15 * width
     indented = line.left > last.left + 0.02 * width and line.left < last.left + 0.15 * width
     return not (ended and (short or (indented and len(block.lines) > 1)))
@@ -341,15 +345,17 @@ def _joined(blocks: Sequence[_Block]) -> Iterator[str]:
 
 def _unbroken(lines: Sequence[str]) -> str:
     """Lines as one, words that were divided at their ends whole again."""
-    text = ""
+    parts: list[str] = []
+    end = ""
+    # The last characters so far: looking at more would take time with the square of the lines.
     for line in lines:
-        if text.endswith("\xad") or (re.search(r"[^\W\d_]{2}-$", text) and line[:1].islower()):
-            text = text[:-1] + line
-        elif text.endswith(("-", "–", "/")) and len(text) > 1 and text[-2].isalnum():
-            text += line
-        else:
-            text = f"{text} {line}" if text else line
-    return text.replace("\xad", "")
+        if end.endswith("\xad") or (_DIVIDED.search(end) and line[:1].islower()):
+            parts[-1] = parts[-1][:-1]
+        elif parts and not (end.endswith(("-", "–", "/")) and end[-2:-1].isalnum()):
+            parts.append(" ")
+        parts.append(line)
+        end = line[-3:]
+    return "".join(parts).replace("\xad", "")
 
 
 def _largest(pages: Sequence[list[_Line]], body: float) -> str:

@@ -37,7 +37,7 @@ INVISIBLE = frozenset(
     )
 )
 
-_TAG = re.compile(r"<(/?)([a-zA-Z][a-zA-Z0-9:-]*)[^<>]*>")
+_TAG = re.compile(r"<(/?)([a-zA-Z][a-zA-Z0-9:-]*+)[^<>]*+>")
 _PLAIN = LEAVES | frozenset(str.split("html head title meta link body li code br script style"))
 _STRUCTURE = _PLAIN | frozenset(
     str.split("blockquote ul ol dl dd table thead tbody tr td th caption figure nav aside a")

@@ -238,6 +238,19 @@ def test_an_encrypted_pdf_says_so() -> None:
         read(data, "application/pdf")
 
 
+def test_a_pdf_of_one_endless_sentence_takes_time_with_its_length() -> None:
+    """Putting lines together again does not look at all of them for each."""
+
+    def draw(canvas: Canvas) -> None:
+        for _ in range(60):
+            for line in range(50):
+                canvas.drawString(72, 780 - 14 * line, "words without an end " * 4)
+            canvas.showPage()
+
+    limits = ExtractLimits()
+    assert len(read(pdf(draw), "application/pdf", limits=limits)) > 200_000
+
+
 def test_a_pdf_beyond_its_time_is_refused() -> None:
     """The clock is looked at after each page."""
     data = pdf(lambda canvas: canvas.drawString(72, 700, SENTENCE))
@@ -315,6 +328,7 @@ def test_a_file_of_another_kind_is_refused(data: bytes) -> None:
         ),
         pytest.param(b"```\n" * 2_001 + SENTENCE.encode(), "a.md", id="2,001 fences"),
         pytest.param(b"<!--" * 5_000 + SENTENCE.encode(), "a.md", id="5,000 open comments"),
+        pytest.param(b"~~~x\n<!--\n" * 9_000 + SENTENCE.encode(), "a.md", id="9,000 fences that never end"),
         pytest.param(b"> " * 20_000 + SENTENCE.encode(), "a.md", id="20,000 quotations"),
         pytest.param(b"\x0c\x1b[31m" + SENTENCE.encode(), "a.txt", id="a terminal's colours"),
         pytest.param(
