@@ -129,10 +129,11 @@ async def test_a_path_is_an_admins(world: World, address: str) -> None:
 @pytest.mark.parametrize("author", ["twin", "Twin", "", " a", "a/b", "a\n", "x" * 65, "../a"])
 async def test_an_authors_name(world: World, author: str) -> None:
     """Names that could not stand in an address, and the one that means everyone, are refused wherever text comes in."""
-    for path, body in [
-        ("/v1/ingest-jobs", {"sources": ["https://example.org"]}),
-        ("/v1/sources", {"address": "https://example.org"}),
-    ]:
+    bodies: dict[str, dict[str, object]] = {
+        "/v1/ingest-jobs": {"sources": ["https://example.org"]},
+        "/v1/sources": {"address": "https://example.org"},
+    }
+    for path, body in bodies.items():
         response = await world.admin.post(path, json={"author": author, **body})
         assert (response.status_code, response.json()["error"]["param"]) == (400, "author")
     response = await world.admin.post("/v1/documents", data={"author": author}, files={"file": ("a.md", b"x")})

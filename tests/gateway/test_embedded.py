@@ -1,0 +1,177 @@
+"""The gateway before the real services, all in one process: the official OpenAI client, and schemathesis on the
+OpenAPI document."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import openai
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, settings
+from openai import OpenAI
+
+from services import embedded
+
+NOTES = """# Sources
+
+A source is added with the command `twin sources add`. Twin finds out by itself whether an address is a page, a feed or
+a sitemap.
+
+# Schedules
+
+A feed is crawled again every day unless its schedule says otherwise. A folder is watched when that was asked for.
+"""
+
+
+class Running:
+    """A Twin in a thread of its own, on the embedded adapters without any model."""
+
+    def __init__(self, data_dir: Path, *, workers: bool) -> None:
+        self._data_dir = data_dir
+        self._workers = workers
+        self._ready = threading.Event()
+        self._failure: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self.address = ""
+        self.secret = ""
+
+    def __enter__(self) -> Running:
+        self._thread.start()
+        self._ready.wait(60)
+        if self._failure is not None:
+            raise self._failure
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join(30)
+
+    def _run(self) -> None:
+        try:
+            asyncio.run(self._serve())
+        except BaseException as error:  # handed to the test's own thread
+            self._failure = error
+            raise
+        finally:
+            self._ready.set()
+
+    async def _serve(self) -> None:
+        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
+        async with embedded.running(
+            workers=self._workers,
+            data_dir=self._data_dir,
+            gateway_port=0,
+            encoder_url="hashing://384",
+            llm_url="quotes://",
+        ) as twin:
+            self.address = await twin.serve()
+            self.secret = twin.secret
+            self.app = twin.gateway.app
+            self._ready.set()
+            await self._stop.wait()
+
+
+@dataclass
+class Filled:
+    """A running Twin that knows the notes, as a caller sees it."""
+
+    address: str
+    secret: str
+    app: Any
+    document_id: str
+
+    def client(self) -> httpx.Client:
+        return httpx.Client(base_url=self.address, headers={"Authorization": f"Bearer {self.secret}"}, timeout=60)
+
+    def openai(self) -> OpenAI:
+        return OpenAI(api_key=self.secret, base_url=f"{self.address}/v1", max_retries=0)
+
+
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Filled]:
+    """Filled with workers; then served without: nothing that schemathesis asks to be crawled is."""
+    data_dir = tmp_path_factory.mktemp("twin")
+    with Running(data_dir, workers=True) as running:
+        headers = {"Authorization": f"Bearer {running.secret}"}
+        with httpx.Client(base_url=running.address, headers=headers, timeout=60) as client:
+            made = client.post("/v1/documents", data={"author": "alpha"}, files={"file": ("notes.md", NOTES.encode())})
+            assert made.status_code == 202, made.text
+            until = time.monotonic() + 30
+            job = made.json()
+            while job["state"] in ("queued", "running") and time.monotonic() < until:
+                time.sleep(0.05)
+                job = client.get(made.headers["location"]).json()
+            assert job["state"] == "done", job
+            (document,) = client.get("/v1/documents").json()["data"]
+    with Running(data_dir, workers=False) as running:
+        yield Filled(running.address, running.secret, running.app, document["id"])
+
+
+def test_an_answer_quotes_the_documents_own_text(filled: Filled) -> None:
+    """The client gets an answer whose citations are exact spans of the document's text, streamed and whole alike."""
+    client = filled.openai()
+    ask: list[openai.types.chat.ChatCompletionMessageParam] = [{"role": "user", "content": "How is a source added?"}]
+    whole = client.chat.completions.create(model="alpha", messages=ask)
+    stream = client.chat.completions.create(
+        model="twin", messages=ask, stream=True, stream_options={"include_usage": True}
+    )
+    chunks = list(stream)
+    streamed = "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
+    content = whole.choices[0].message.content or ""
+    assert content == streamed
+    assert "twin sources add" in content
+    twin = (whole.model_extra or {})["twin"]
+    assert twin["citations"]
+    for citation in twin["citations"]:
+        path = f"/v1/documents/{citation['document_id']}?version={citation['version']}"
+        text = filled.client().get(path).json()["text"]
+        assert text[citation["start"] : citation["end"]] == citation["quote"]
+    assert whole.usage is not None
+    assert chunks[-1].usage is not None
+    assert filled.client().get(f"/v1/generations/{twin['generation_id']}").json()["answer"] == content
+
+
+def test_models_and_embeddings(filled: Filled) -> None:
+    """Models are the authors; a vector has the encoder's dimensions and length 1."""
+    client = filled.openai()
+    assert [model.id for model in client.models.list()] == ["twin", "alpha"]
+    (vector,) = (each.embedding for each in client.embeddings.create(model="twin", input="a source").data)
+    assert len(vector) == 384
+    assert sum(each * each for each in vector) == pytest.approx(1, abs=1e-3)
+
+
+def test_errors_of_the_real_services(filled: Filled) -> None:
+    """What the services refuse reaches the client as its own classes."""
+    client = filled.openai()
+    with pytest.raises(openai.NotFoundError):
+        client.models.retrieve("nobody")
+    with pytest.raises(openai.APIStatusError) as large:
+        client.embeddings.create(model="twin", input="word " * 100_000)
+    assert large.value.status_code == 413
+    assert filled.client().get("/v1/documents/none").status_code == 404
+    assert filled.client().get(f"/v1/documents/{filled.document_id}?version=99").status_code == 404
+
+
+@pytest.fixture(scope="module")
+def described(filled: Filled) -> Any:
+    return schemathesis.openapi.from_dict(filled.app.openapi())
+
+
+schema = schemathesis.pytest.from_fixture("described")
+
+
+@schema.parametrize()
+@settings(max_examples=12, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
+def test_the_document_holds(case: Any, filled: Filled) -> None:
+    """Whatever is sent to a route, its answer is one that the OpenAPI document declares, and never a fault."""
+    case.call_and_validate(
+        base_url=filled.address, headers={"Authorization": f"Bearer {filled.secret}"}, allow_redirects=False
+    )
