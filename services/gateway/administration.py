@@ -5,9 +5,8 @@ Comes in: an admin's wish. Goes out: jobs, thresholds, the audit. Does not know:
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import Query
 from starlette.responses import Response
 
 from services.clients import ReindexJob
@@ -16,7 +15,7 @@ from services.gateway import shapes
 from services.gateway.call import TheCall, answer
 from services.gateway.generations import moment
 from services.gateway.jobs import ProgressShape
-from services.gateway.shapes import Given, Limit, State, Time
+from services.gateway.shapes import Given, Limit, Moment, State, Time
 
 
 class EncoderShape(Given):
@@ -85,9 +84,7 @@ async def calibrate(call: TheCall) -> Response:
     return answer(_manifest(manifest), 201)
 
 
-async def audit(
-    call: TheCall, limit: Limit = 100, before: Annotated[str | None, Query(max_length=40)] = None
-) -> Response:
+async def audit(call: TheCall, limit: Limit = 100, before: Moment | None = None) -> Response:
     """Who did what, the newest first. `before`: a time."""
     entries = await call.parts.audit.find(limit, moment(before))
     return answer(

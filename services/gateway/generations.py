@@ -10,7 +10,6 @@ import time
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
-from fastapi import Query
 from pydantic import Field, StringConstraints
 from starlette.responses import Response
 
@@ -19,7 +18,17 @@ from services.errors import InvalidInput, NotFound
 from services.gateway import openai, shapes
 from services.gateway.call import Call, TheCall, answer
 from services.gateway.openai import UsageShape
-from services.gateway.shapes import Asked, CitationShape, Evidence, Given, Limit, PassageShape, SupportShape, Time
+from services.gateway.shapes import (
+    Asked,
+    CitationShape,
+    Evidence,
+    Given,
+    Limit,
+    Moment,
+    PassageShape,
+    SupportShape,
+    Time,
+)
 
 
 class FeedbackShape(Given):
@@ -77,9 +86,7 @@ class FeedbackBody(Asked):
     ] = Field(default_factory=list)
 
 
-async def find(
-    call: TheCall, limit: Limit = 50, before: Annotated[str | None, Query(max_length=40)] = None
-) -> Response:
+async def find(call: TheCall, limit: Limit = 50, before: Moment | None = None) -> Response:
     """List the answers given to this key, the newest first; an admin sees every key's. `before`: a time."""
     found = await call.parts.generator.list_generations(
         call.scope, key_id=None if call.admin else call.key.id, limit=limit, before=moment(before)

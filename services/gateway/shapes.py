@@ -44,6 +44,10 @@ AuthorName = Annotated[
 ]
 """The crawler's rule: letters and digits of any script, spaces, `.`, `_`, `-`; compared in NFC."""
 Time = Annotated[str, WithJsonSchema({"type": "string", "format": "date-time"})]
+Moment = Annotated[
+    str, StringConstraints(max_length=40), WithJsonSchema({"type": "string", "format": "date-time", "maxLength": 40})
+]
+"""A time in a query."""
 Verdict = Literal["supported", "unsupported", "quoted", "unchecked"]
 Evidence = Literal["answer", "closest", "none", "uncalibrated"]
 State = Literal["queued", "running", "done", "failed", "cancelled"]
