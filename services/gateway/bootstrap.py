@@ -51,15 +51,21 @@ class Gateway:
         """Take the address; then `await server().serve([socket])`. Unavailable, saying what to do, where it is
         taken. (uvicorn by itself would end the process.)"""
         host, port = self.settings.gateway_host, self.settings.gateway_port
+        # By its protocol asyncio knows the connections for TCP, and turns Nagle's algorithm off: with it each answer
+        # would wait 40 ms for the client's acknowledgement of its head.
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            return socket.create_server(
-                (host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=2048
-            )
+            listening.bind((host, port))
+            listening.listen(2048)
         except OSError as error:
+            listening.close()
             raise Unavailable(
                 f"Cannot listen on {host}:{port} ({error.strerror}). Is Twin running already? Otherwise set "
                 "TWIN_GATEWAY_PORT to a free port (0: any)."
             ) from error
+        return listening
 
     def page_link(self, port: int | None = None) -> str:
         """A link that opens the page once. `port`: the one really listened on, where the setting says 0."""
