@@ -88,16 +88,20 @@ def langchain(text: str, encoder: Encoder, tokens: int | None = None) -> list[Pi
 def llama_index(text: str, encoder: Encoder, tokens: int | None = None) -> list[Piece]:
     from llama_index.core import Document
     from llama_index.core.node_parser import SentenceSplitter
+    from llama_index.core.schema import TextNode
 
     splitter = (
         SentenceSplitter()
         if tokens is None
         else SentenceSplitter(chunk_size=tokens, chunk_overlap=0, tokenizer=encoder.token_spans)
     )
-    return [
-        (each.start_char_idx, each.end_char_idx, each.text)
-        for each in splitter.get_nodes_from_documents([Document(text=text)])
-    ]
+    pieces: list[Piece] = []
+    for node in splitter.get_nodes_from_documents([Document(text=text)]):
+        assert isinstance(node, TextNode)
+        assert node.start_char_idx is not None
+        assert node.end_char_idx is not None
+        pieces.append((node.start_char_idx, node.end_char_idx, node.text))
+    return pieces
 
 
 def within(texts: Sequence[str], encoder: Encoder) -> list[str]:

@@ -1,6 +1,6 @@
 """Documents from disk to searchable, beside the bare encoder and beside LlamaIndex's ingestion pipeline.
 
-    TWIN_TEST_DATA=… python -m benchmarks.ingest [--documents 200] [--small 1000 --large 10000] [--short]
+    TWIN_TEST_DATA=… python -m benchmarks.ingest [--documents 300] [--small 1000 --large 10000] [--short]
 
 The documents are Markdown files made of the folder's own paragraphs (articles.jsonl, chunking/*.md), drawn at random,
 no two alike. Twin's figure is the whole way: the crawler reads the folder, the feature service cleans, chunks, embeds
@@ -339,7 +339,7 @@ def run(data: Path, documents: int, small: int, large: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--documents", type=int, default=200)
+    parser.add_argument("--documents", type=int, default=300)
     parser.add_argument("--small", type=int, default=1000)
     parser.add_argument("--large", type=int, default=10_000)
     parser.add_argument("--short", action="store_true", help="a tenth of everything: to see that it runs")
