@@ -1,8 +1,8 @@
-"""How sure one may be that passages answer a question: a number from 0 to 1, made of a few features.
+"""How sure one may be that passages answer a question: a number from 0 to 1, made of three features.
 
-Comes in: a question, the passages found for it with their cosines, and how rare its words are in the index. Goes out:
-features, and the confidence that they make. Does not know: ports, thresholds, where the passages came from. The
-retriever decides by it, and calibration fits thresholds to it: both must see the same number.
+Comes in: a question, the hits of both searches for it, and how rare its words are in the index. Goes out: features,
+and the confidence that they make. Does not know: ports, thresholds, what is done below them. The retriever decides by
+it, and calibration fits thresholds to it: both must see the same number.
 """
 
 from __future__ import annotations
@@ -10,12 +10,17 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
+from services.domain import Hit
+
+COSINE, STRENGTH, JOINT = 0.2, 0.5, 0.3
+"""Weights of the features. Fitted weights were no better on the other half of the questions than these round ones,
+and words tell a near-topic question without an answer from an answerable one better than vectors do."""
 PASSAGES = 8
-"""That are looked at, best first."""
+"""Of each search that are looked at, best first."""
 SATURATION = 1.2
 """BM25's k1: how soon more of the same word tells nothing new (Robertson & Zaragoza 2009, section 3.5)."""
 LENGTH_SHARE = 0.75
@@ -24,9 +29,6 @@ LENGTH = 100
 """Content words of an ordinary passage."""
 HEADING_TIMES = 2
 """A heading's words count as if they stood so often in the text."""
-
-BIAS, COSINE, STRENGTH, JOINT = -6.0, 4.0, 4.0, 6.0
-"""Of the logistic function. TO FIT"""
 
 WORD = re.compile(r"[^\W_]+")
 HUMP = re.compile(r"(?<=[a-z])(?=[A-Z])")
@@ -46,23 +48,19 @@ STOP_WORDS = frozenset(
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
-    """A passage as it was found."""
-
-    heading: str
-    text: str
-    cosine: float
-    """To the question; of a passage that only the text search found, its own if it is known, else 0."""
-
-
-@dataclass(frozen=True, slots=True)
 class Features:
-    cosine: float
-    """The best passage's."""
-    strength: float
-    """0 to 1: how much of what the question's words could weigh, rare ones more, weighs in the best passage."""
-    joint: float
-    """The most that one passage has of both: its cosine times the share of the question's words that it holds."""
+    """Of one passage, or the largest of several passages."""
+
+    cosine: float = 0.0
+    """To the question."""
+    strength: float = 0.0
+    """0 to 1: how much of what the question's words could weigh, rare ones more, weighs in the passage."""
+    joint: float = 0.0
+    """Its cosine times the share of the question's words, by weight, that it holds."""
+
+    @property
+    def confidence(self) -> float:
+        return COSINE * self.cosine + STRENGTH * self.strength + JOINT * self.joint
 
 
 def terms(question: str) -> list[str]:
@@ -80,42 +78,55 @@ def weights(words: Collection[str], frequencies: Mapping[str, int], chunks: int)
     return found
 
 
-def features(weighted: Mapping[str, float], passages: Sequence[Seen]) -> Features:
-    """Of a question's weighted words and the passages found for it, best first."""
+def looked_at(dense: Sequence[Hit], text: Sequence[Hit]) -> dict[str, tuple[Hit, float]]:
+    """Chunk id → hit and cosine, of the first hits of both searches. A passage that only the text search found is not
+    among the nearest: its cosine counts as 0."""
+    cosines = {hit.chunk.id: hit.score for hit in dense}
+    return {hit.chunk.id: (hit, cosines.get(hit.chunk.id, 0.0)) for hit in (*dense[:PASSAGES], *text[:PASSAGES])}
+
+
+def features(weighted: Mapping[str, float], heading: str, text: str, cosine: float) -> Features:
+    """Of a question's weighted words and one passage."""
     total = sum(weighted.values())
-    stems = {word: stem(word) for word in weighted}
-    best, joint = 0.0, 0.0
-    for passage in passages[:PASSAGES]:
-        heading, body = _content(passage.heading), _content(passage.text)
-        counts = Counter(body)
-        for word in heading:
-            counts[word] += HEADING_TIMES
-        norm = SATURATION * (1 - LENGTH_SHARE + LENGTH_SHARE * (len(body) + len(heading)) / LENGTH)
-        weighs, holds = 0.0, 0.0
-        for word, weight in weighted.items():
-            times = counts[stems[word]]
-            weighs += weight * times / (times + norm)
-            holds += weight if times else 0.0
-        if total:
-            best = max(best, weighs / total)
-            joint = max(joint, max(passage.cosine, 0.0) * holds / total)
-    cosine = max((passage.cosine for passage in passages), default=0.0)
-    return Features(cosine=max(cosine, 0.0), strength=best, joint=joint)
+    near = max(cosine, 0.0)
+    if not total:
+        return Features(cosine=near)
+    counts = Counter(_content(text))
+    length = counts.total()
+    for word in _heading(heading):
+        counts[word] += HEADING_TIMES
+        length += 1
+    norm = SATURATION * (1 - LENGTH_SHARE + LENGTH_SHARE * length / LENGTH)
+    weighs, holds = 0.0, 0.0
+    for word, weight in weighted.items():
+        times = counts[stem(word)]
+        weighs += weight * times / (times + norm)
+        holds += weight if times else 0.0
+    return Features(near, weighs / total, near * holds / total)
 
 
-def share(weighted: Mapping[str, float], text: str) -> float:
-    """0 to 1: how much of the question's words, by weight, a text holds."""
+def largest(found: Iterable[Features]) -> Features:
+    """Each feature's largest value; zeros where nothing was found."""
+    every = [Features(), *found]
+    return Features(
+        cosine=max(each.cosine for each in every),
+        strength=max(each.strength for each in every),
+        joint=max(each.joint for each in every),
+    )
+
+
+def share(weighted: Mapping[str, float], heading: str) -> float:
+    """0 to 1: how much of the question's words, by weight, a heading holds."""
     total = sum(weighted.values())
     if not total:
         return 0.0
-    held = set(_content(text))
+    held = _heading(heading)
     return sum(weight for word, weight in weighted.items() if stem(word) in held) / total
 
 
-def confidence(found: Features) -> float:
-    """From 0 to 1, growing with each feature."""
-    score = BIAS + COSINE * found.cosine + STRENGTH * found.strength + JOINT * found.joint
-    return 1 / (1 + math.exp(-score))
+@lru_cache(maxsize=10_000)
+def _heading(heading: str) -> frozenset[str]:
+    return frozenset(_content(heading))
 
 
 def _content(text: str) -> list[str]:

@@ -114,9 +114,9 @@ class Retrieve:
             steps.note("rerank", f"{self._reranker.name} read {min(len(ranked), CANDIDATES)}: {moved}", len(ranked))
 
         thresholds = thresholds_for(live.manifest.encoder, live.manifest.thresholds)
-        sure = judge(ranked, weighted)
+        sure = judge(found, weighted)
         verdict = evidence(sure, thresholds, bool(ranked))
-        kept = above(ranked, thresholds) if request.threshold and thresholds is not None else ranked
+        kept = above(ranked, weighted, thresholds) if request.threshold and thresholds is not None else ranked
         if verdict is Evidence.UNCALIBRATED:
             notices.append("The index is not calibrated: nothing was declined by score. `twin calibrate` does it.")
         bounds = (

@@ -6,6 +6,7 @@ Comes in: protobuf. Goes out: protobuf, or errors of services.errors. Does not k
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 from twin.v1 import retriever_pb2 as r
 
@@ -15,6 +16,7 @@ from services.domain import Scope, SearchRequest
 from services.errors import InvalidInput
 from services.retriever.live import Live
 from services.retriever.retrieve import Retrieve
+from services.retriever.threshold import thresholds_for
 
 MOST_TEXTS = 256
 """Texts in one Embed."""
@@ -44,5 +46,7 @@ class RetrieverServicer:
     async def describe(self, request: r.DescribeRequest) -> r.IndexDescription:
         live = await self._live.current()
         facets = await live.index.facets(wire.from_wire(request.scope, Scope))
-        described = IndexDescription(live.manifest, facets.authors, facets.documents, facets.chunks)
+        thresholds = thresholds_for(live.manifest.encoder, live.manifest.thresholds)
+        manifest = replace(live.manifest, thresholds=thresholds)
+        described = IndexDescription(manifest, facets.authors, facets.documents, facets.chunks)
         return wire.to_wire(described, r.IndexDescription)
