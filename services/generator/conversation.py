@@ -72,7 +72,8 @@ _ASKED: Sequence[tuple[Talk, re.Pattern[str]]] = (
         Talk.TITLE,
         re.compile(
             r"\b(?:generate|create|write|provide|give|suggest|summari[sz]e|come up with)\b[^.\n]{0,120}\btitle\b|"
-            r"\btitle\b[^.\n]{0,60}\b(?:chat|conversation|dialogue)\b|\bsummari[sz]e[^.\n]{0,80}\b(?:into|as|in) (?:a )?title\b",
+            r"\btitle\b[^.\n]{0,60}\b(?:chat|conversation|dialogue)\b|"
+            r"\bsummari[sz]e[^.\n]{0,80}\b(?:into|as|in) (?:a )?title\b",
             re.IGNORECASE,
         ),
     ),

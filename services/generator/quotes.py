@@ -33,8 +33,8 @@ PASSAGES = 6
 """Best passages that are quoted from."""
 LONGEST = 60
 """Words of one unit; a longer sentence is cut after a clause."""
-EMBEDDED_SENTENCES = 8
-EMBEDDED_WORDS = 90
+EMBEDDED_SENTENCES = 7
+EMBEDDED_WORDS = 70
 """Sentences whose cosine is asked for: the most promising by words alone, as many as an encoder does in some 10 ms on
 a laptop. The others' cosine is estimated (`_ESTIMATE`)."""
 CODE_LINES = 40

@@ -1,0 +1,211 @@
+"""Any engine that speaks OpenAI's chat completions: Ollama, llama.cpp's server, vLLM, a service on the net.
+
+Comes in: `openai+http://host:port/v1?model=NAME` or `openai+https://…`, and the key from TWIN_LLM_API_KEY (never part
+of the address, so that it is in no log). Goes out: pieces of text and the usage; errors of services.errors. Does not
+know: prompts, passages. `window=TOKENS` in the address says what the engine holds; 8192 where it doesn't.
+
+Nothing is sent but the fields of OpenAI's that every such engine knows. A redirect is not followed: the conversation
+goes to the named host and no other.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import AsyncGenerator, Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit, urlunsplit
+
+import httpx
+from httpx_sse import SSEError, aconnect_sse
+
+from services.domain import Message, Usage
+from services.errors import (
+    DeadlineExceeded,
+    InvalidInput,
+    Misconfigured,
+    Overloaded,
+    TooLarge,
+    TwinError,
+    Unavailable,
+)
+from services.ports import LanguageModel, Sampling
+
+WINDOW = 8192
+"""Tokens, where the address names none: what today's small models hold at least."""
+CONNECT = 5.0
+"""Seconds to reach the engine."""
+SILENCE = 120.0
+"""Seconds between two pieces, the first one included: a cold engine loads its model in that time."""
+CHARACTERS_A_TOKEN = 3.0
+"""From below: English has four, code and other languages fewer. The estimate must not be too small."""
+MESSAGE_TOKENS = 8
+"""What a chat template adds to a message, from above."""
+
+
+async def open(url: str, data_dir: Path) -> LanguageModel:
+    """The engine need not be up yet: it is asked for its model when that is first needed."""
+    scheme, _, rest = url.partition("://")
+    transport = scheme.partition("+")[2]
+    parts = urlsplit(f"{transport}://{rest}")
+    if transport not in ("http", "https") or not parts.hostname:
+        raise Misconfigured("TWIN_LLM_URL: openai+http://HOST:PORT/v1 or openai+https://HOST/v1, then ?model=NAME.")
+    if parts.username or parts.password:
+        raise Misconfigured(
+            "TWIN_LLM_URL holds a name or password: put the engine's key into TWIN_LLM_API_KEY instead."
+        )
+    options = parse_qs(parts.query)
+    unknown = sorted(options.keys() - {"model", "window"})
+    window = options.get("window", [str(WINDOW)])[0]
+    if unknown or not window.isdecimal() or int(window) < 512:
+        raise Misconfigured("TWIN_LLM_URL takes ?model=NAME and &window=TOKENS (512 or more), nothing else.")
+    key = os.environ.get("TWIN_LLM_API_KEY", "")
+    client = httpx.AsyncClient(
+        base_url=urlunsplit((transport, parts.netloc, parts.path.rstrip("/") or "/v1", "", "")),
+        headers={"Authorization": f"Bearer {key}"} if key else {},
+        timeout=httpx.Timeout(SILENCE, connect=CONNECT),
+        # The proxies of the environment are for the internet; an engine on this machine is not behind one.
+        trust_env=transport == "https",
+    )
+    model = OpenAIModel(client, options.get("model", [""])[0], int(window))
+    if not model.name:
+        await model.look()
+    return model
+
+
+class OpenAIModel:
+    def __init__(self, client: httpx.AsyncClient, name: str, window: int, prefix: str = "") -> None:
+        """`prefix`: of the routes, below the client's base address."""
+        self._client = client
+        self._prefix = prefix
+        self._name = name
+        self._window = window
+
+    @property
+    def name(self) -> str:
+        return self._name
+
+    @property
+    def window(self) -> int:
+        return self._window
+
+    async def look(self) -> None:
+        """Ask the engine which model it serves, where the address names none."""
+        try:
+            answer = await self._client.get(f"{self._prefix}models", timeout=CONNECT)
+            answer.raise_for_status()
+            self._name = next((str(each["id"]) for each in answer.json()["data"]), "")
+        except (httpx.HTTPError, ValueError, KeyError, TypeError):
+            self._name = ""
+
+    async def count(self, messages: Sequence[Message]) -> int:
+        """From above: the engine's tokenizer is not at hand."""
+        return sum(int(len(each.content.encode()) / CHARACTERS_A_TOKEN) + MESSAGE_TOKENS for each in messages)
+
+    async def stream(self, messages: Sequence[Message], sampling: Sampling) -> AsyncGenerator[str | Usage, None]:
+        if not self._name:
+            await self.look()
+        if not self._name:
+            raise Unavailable(_away(), retry_after=5.0)
+        body = _body(self._name, messages, sampling)
+        written = 0
+        usage: Usage | None = None
+        try:
+            async with aconnect_sse(self._client, "POST", f"{self._prefix}chat/completions", json=body) as events:
+                if events.response.status_code >= 300:
+                    await events.response.aread()
+                    raise _refused(events.response)
+                async for event in events.aiter_sse():
+                    if event.data.strip() == "[DONE]":
+                        break
+                    chunk = _chunk(event.data)
+                    if reported := chunk.get("usage"):
+                        usage = Usage(
+                            int(reported.get("prompt_tokens") or 0), int(reported.get("completion_tokens") or 0)
+                        )
+                    for choice in chunk.get("choices") or ():
+                        text = (choice.get("delta") or {}).get("content")
+                        if text:
+                            written += 1
+                            yield str(text)
+        except httpx.ConnectError as error:
+            raise Unavailable(_away(), retry_after=5.0) from error
+        except httpx.TimeoutException as error:
+            raise DeadlineExceeded(
+                f"The language model gave nothing for {SILENCE:.0f} s. Ask again, or choose a faster one."
+            ) from error
+        except SSEError as error:
+            raise Unavailable(
+                "What TWIN_LLM_URL names does not stream as OpenAI does: check its address, which ends in /v1."
+            ) from error
+        except httpx.HTTPError as error:
+            raise Unavailable("The language model broke off its answer. Ask again.", retry_after=1.0) from error
+        yield usage or Usage(await self.count(messages), written)
+
+    async def close(self) -> None:
+        await self._client.aclose()
+
+
+def _body(name: str, messages: Sequence[Message], sampling: Sampling) -> dict[str, Any]:
+    options = {
+        "temperature": sampling.temperature,
+        "top_p": sampling.top_p,
+        "stop": list(sampling.stop) or None,
+        "seed": sampling.seed,
+        "frequency_penalty": sampling.frequency_penalty,
+        "presence_penalty": sampling.presence_penalty,
+    }
+    return {
+        "model": name,
+        "messages": [{"role": each.role, "content": each.content} for each in messages],
+        "max_tokens": sampling.max_tokens,
+        "stream": True,
+        "stream_options": {"include_usage": True},
+        **{name: value for name, value in options.items() if value is not None},
+    }
+
+
+def _chunk(data: str) -> dict[str, Any]:
+    try:
+        chunk = json.loads(data)
+    except ValueError as error:
+        raise Unavailable("The language model sent what is not JSON. Check what TWIN_LLM_URL names.") from error
+    if not isinstance(chunk, dict):
+        raise Unavailable("The language model sent what is no chunk of an answer. Check what TWIN_LLM_URL names.")
+    if chunk.get("error"):
+        # Once streaming, an engine's errors come as data (TGI, vLLM).
+        raise Unavailable("The language model broke off its answer with an error. Ask again.", retry_after=1.0)
+    return chunk
+
+
+def _refused(response: httpx.Response) -> TwinError:
+    """The engine's message stays here: it may hold paths and prompts."""
+    status = response.status_code
+    if status == 429:
+        return Overloaded("The language model has too much to do. Try again later.", retry_after=_after(response))
+    if status in (401, 403):
+        return Misconfigured("The language model refused the key: check TWIN_LLM_API_KEY.")
+    if status == 404:
+        return Misconfigured(
+            "The language model's server knows no such model or address: check TWIN_LLM_URL, its /v1 and its ?model=."
+        )
+    if status == 413 or (status in (400, 422) and "context" in response.text.lower()):
+        return TooLarge("The conversation is longer than the language model holds: shorten it, or set &window= right.")
+    if status in (400, 422):
+        return InvalidInput("The language model refused the request: leave out temperature, seed, stop and their like.")
+    if status in (408, 504):
+        return DeadlineExceeded("The language model took too long. Ask again, or choose a faster one.")
+    return Unavailable("The language model has a fault. Try again in a moment.", retry_after=_after(response))
+
+
+def _after(response: httpx.Response) -> float:
+    value = response.headers.get("retry-after", "")
+    return min(float(value), 3600.0) if value.isdecimal() else 5.0
+
+
+def _away() -> str:
+    return (
+        "The language model that TWIN_LLM_URL names cannot be reached: start it, or set TWIN_LLM_URL=quotes:// to "
+        "answer in quotations. `twin doctor` says what it found."
+    )

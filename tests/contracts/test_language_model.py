@@ -1,0 +1,223 @@
+"""What every language model promises; an engine joins by one more entry in ENGINES.
+
+The engine in the process needs a model file. It is looked for in the folder `models` below TWIN_TEST_MODELS (by
+default below ~/.twin, where `twin models fetch smollm2` puts it); without it its tests say so and skip.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+from starlette.responses import JSONResponse, Response, StreamingResponse
+
+from services.adapters import open_adapter
+from services.domain import Message, Usage
+from services.errors import (
+    DeadlineExceeded,
+    InvalidInput,
+    Misconfigured,
+    Overloaded,
+    TooLarge,
+    TwinError,
+    Unavailable,
+)
+from services.ports import LanguageModel, Sampling
+from tests.generator import engine
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+ENGINES = ["openai", "llamacpp", "openai over llama.cpp"]
+MODELS = Path(os.environ.get("TWIN_TEST_MODELS", "~/.twin")).expanduser()
+GREETING = (Message("system", "You are brief."), Message("user", "Say hello."))
+
+
+def model_file() -> Path:
+    files = sorted((MODELS / "models").glob("SmolLM2*.gguf"))
+    if not files:
+        pytest.skip("no small model: `twin models fetch smollm2`, or name its folder in TWIN_TEST_MODELS")
+    return files[0]
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module", params=ENGINES)
+async def model(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[LanguageModel]:
+    data = tmp_path_factory.mktemp("data")
+    if request.param == "openai":
+        async with engine.running(engine.saying("Hello there, reader. " * 40), pause=0.01) as stub:
+            opened: LanguageModel = await open_adapter("language_model", stub.url, data)
+            yield opened
+            await opened.close()
+        return
+    inner = await open_adapter("language_model", f"llamacpp://{model_file()}?window=1024", data)
+    if request.param == "llamacpp":
+        opened = inner
+    else:
+        # Another client to the same server, with the key that only this process has.
+        os.environ["TWIN_LLM_API_KEY"] = inner._client.headers["authorization"].removeprefix("Bearer ")
+        opened = await open_adapter("language_model", f"openai+{inner._client.base_url}/v1", data)
+        del os.environ["TWIN_LLM_API_KEY"]
+    yield opened
+    await opened.close()
+    await opened.close()
+    await inner.close()
+
+
+async def test_streams_text_then_usage(model: LanguageModel) -> None:
+    """Pieces of text come one by one, the usage last and once."""
+    pieces = [piece async for piece in model.stream(GREETING, Sampling(max_tokens=12, temperature=0.0))]
+    assert isinstance(pieces[-1], Usage)
+    assert len(pieces) > 2
+    assert all(isinstance(piece, str) and piece for piece in pieces[:-1])
+    assert pieces[-1].prompt_tokens > 0
+    assert pieces[-1].completion_tokens > 0
+
+
+async def test_has_a_name_and_a_window(model: LanguageModel) -> None:
+    """It says what is served and how much it holds."""
+    assert model.name
+    assert model.window >= 512
+
+
+async def test_counts_from_above(model: LanguageModel) -> None:
+    """More text never counts less, and nothing counts as a prompt too small."""
+    short, long = await model.count(GREETING), await model.count((*GREETING[:1], Message("user", "word " * 200)))
+    assert 5 <= short < long
+    assert long >= 200
+    assert await model.count(()) == 0
+
+
+async def test_closing_stops_the_engine(model: LanguageModel) -> None:
+    """Closing the iterator frees the engine for the next at once."""
+    long = (Message("user", "Count from one to five hundred in words."),)
+    pieces = model.stream(long, Sampling(max_tokens=700, temperature=0.0))
+    await anext(aiter(pieces))
+    await pieces.aclose()  # type: ignore[attr-defined]
+    began = time.perf_counter()
+    assert [piece async for piece in model.stream(GREETING, Sampling(max_tokens=2))]
+    assert time.perf_counter() - began < 5
+
+
+async def test_two_at_once(model: LanguageModel) -> None:
+    """Answers asked for together both come."""
+
+    async def answer() -> int:
+        return len([piece async for piece in model.stream(GREETING, Sampling(max_tokens=4))])
+
+    assert all(count > 1 for count in await asyncio.gather(answer(), answer()))
+
+
+# ── What the OpenAI dialect adds: other programs' faults ────────────────────────────────────────────
+
+
+async def _failure(script: engine.Script, tmp_path: Path) -> TwinError:
+    async with engine.running(script) as stub:
+        opened = await open_adapter("language_model", stub.url, tmp_path)
+        try:
+            async for _ in opened.stream(GREETING, Sampling(max_tokens=5)):
+                pass
+        except TwinError as error:
+            return error
+        finally:
+            await opened.close()
+    raise AssertionError("no error")
+
+
+def _status(status: int, text: str = "secret prompt /etc/passwd", **headers: str) -> engine.Script:
+    return lambda messages: JSONResponse({"error": {"message": text}}, status, headers)
+
+
+async def _broken() -> AsyncIterator[str]:
+    yield 'data: {"choices": [{"delta": {"content": "Half"}}]}\n\n'
+    yield 'data: {"error": {"message": "secret", "type": "overloaded"}}\n\n'
+
+
+@pytest.mark.parametrize(
+    ("script", "expected"),
+    [
+        (_status(429), Overloaded),
+        (_status(401), Misconfigured),
+        (_status(404), Misconfigured),
+        (_status(400), InvalidInput),
+        (_status(400, "maximum context length is 4096"), TooLarge),
+        (_status(504), DeadlineExceeded),
+        (_status(500), Unavailable),
+        (_status(302, location="http://127.0.0.1:1/"), Unavailable),
+        (lambda messages: Response("<html>", media_type="text/html"), Unavailable),
+        (lambda messages: Response("data: {half\n\n", media_type="text/event-stream"), Unavailable),
+        (lambda messages: StreamingResponse(_broken(), media_type="text/event-stream"), Unavailable),
+    ],
+)
+async def test_an_engines_faults(script: engine.Script, expected: type[TwinError], tmp_path: Path) -> None:
+    """Each is the error it means, says what to do, and repeats nothing of the engine's."""
+    error = await _failure(script, tmp_path)
+    assert type(error) is expected
+    assert "secret" not in error.message
+    assert "passwd" not in error.message
+
+
+async def test_retry_after_is_passed_on(tmp_path: Path) -> None:
+    """The engine's own delay reaches the caller."""
+    error = await _failure(_status(429, **{"retry-after": "17"}), tmp_path)
+    assert error.retry_after == 17
+
+
+async def test_an_engine_that_is_away(tmp_path: Path) -> None:
+    """Twin starts without it, and a question says what to do."""
+    opened = await open_adapter("language_model", "openai+http://127.0.0.1:9/v1", tmp_path)
+    with pytest.raises(Unavailable, match="TWIN_LLM_URL"):
+        await anext(aiter(opened.stream(GREETING, Sampling(max_tokens=5))))
+    await opened.close()
+
+
+async def test_finds_the_model_and_sends_only_what_all_know(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without ?model= the engine is asked; the key goes in its header; fields that are not set are not sent."""
+    monkeypatch.setenv("TWIN_LLM_API_KEY", "k-1")
+    async with engine.running(engine.saying("Hi."), models=("first", "second")) as stub:
+        opened = await open_adapter("language_model", f"openai+{stub.base}/v1", tmp_path)
+        assert opened.name == "first"
+        assert [piece async for piece in opened.stream(GREETING, Sampling(max_tokens=5, seed=3))]
+        await opened.close()
+    assert stub.headers[0]["authorization"] == "Bearer k-1"
+    assert stub.requests[0].keys() == {"model", "messages", "max_tokens", "stream", "stream_options", "seed"}
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "openai://host/v1",
+        "openai+ftp://host/v1",
+        "openai+http:///v1",
+        "openai+http://user:pass@host/v1",
+        "openai+http://host/v1?models=x",
+        "openai+http://host/v1?window=many",
+        "llamacpp://unknown",
+        "llamacpp:///no/such/file.gguf",
+        "llamacpp://smollm2?threads=4",
+        "quotes://model",
+    ],
+)
+async def test_wrong_addresses(url: str, tmp_path: Path) -> None:
+    """Refused at start with the setting's name, without a password."""
+    with pytest.raises(Misconfigured, match="TWIN_LLM_URL") as error:
+        await open_adapter("language_model", url, tmp_path, setting="TWIN_LLM_URL")
+    assert "pass@" not in error.value.message
+
+
+async def test_quotes_need_no_engine(tmp_path: Path) -> None:
+    """`quotes://` opens as no model at all."""
+    assert await open_adapter("language_model", "quotes://", tmp_path) is None
+
+
+async def test_a_file_that_is_no_model(tmp_path: Path) -> None:
+    """A wrong file is refused at start, not at the first question."""
+    file = tmp_path / "model.gguf"
+    file.write_bytes(b"not a model")
+    with pytest.raises(Misconfigured, match="GGUF"):
+        await open_adapter("language_model", f"llamacpp://{file}", tmp_path)
