@@ -147,6 +147,8 @@ class Crawler:
                 async for data in file.data:
                     for start in range(0, len(data), _PIECE):
                         yield c.UploadPiece(data=data[start : start + _PIECE])
+            # To the server a call that is cancelled may look like one that has sent all: it is told the end.
+            yield c.UploadPiece(end=t.Empty())
 
         return wire.from_wire(await self._call.collect("Upload", pieces(), c.Crawl, timeout=UPLOAD), Crawl)
 

@@ -53,10 +53,13 @@ class CrawlerServicer:
                     data += piece.data
                     if len(data) > self._upload_bytes:
                         raise TooLarge(f"A file may have {self._upload_bytes:,} bytes at most.", param="file")
+                case "end":
+                    if file is not None:
+                        yield Upload(file.name, file.media_type, bytes(data))
+                    return
                 case _:
                     raise InvalidInput("In an upload, a file's name comes before its data.")
-        if file is not None:
-            yield Upload(file.name, file.media_type, bytes(data))
+        raise InvalidInput("The upload broke off before its end: send it again.")
 
     async def get_crawl(self, request: c.CrawlId) -> c.Crawl:
         return _crawl(await self._ingests.get(request.id, _scope(request.scope)))

@@ -135,7 +135,7 @@ class Services:
         return self._crawl(request.author, [each.address for each in specs], request.idempotency_key)
 
     async def upload(self, pieces: AsyncIterator[c.UploadPiece]) -> c.Crawl:
-        author, key, names = "", "", []
+        author, key, names, whole = "", "", [], False
         async for piece in pieces:
             match piece.WhichOneof("piece"):
                 case "header":
@@ -146,6 +146,10 @@ class Services:
                 case "data":
                     name, size = self.uploaded[-1]
                     self.uploaded[-1] = (name, size + len(piece.data))
+                case "end":
+                    whole = True
+        if not whole:
+            raise InvalidInput("The upload broke off before its end: send it again.")
         return self._crawl(author, [f"upload:{name}" for name in names], key)
 
     def _crawl(self, author: str, addresses: list[str], key: str) -> c.Crawl:

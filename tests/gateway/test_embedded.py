@@ -192,3 +192,19 @@ def test_the_document_holds(route: Route, mode: GenerationMode, described: Any, 
         )
 
     holds()
+
+
+def test_a_repeated_upload_is_one_job(filled: Filled) -> None:
+    """An idempotency key makes the same upload again the same job, and another key's is not touched by it."""
+    with filled.client() as client:
+        secret = client.post("/v1/api-keys", json={"name": "other", "role": "writer"}).json()["secret"]
+        ids = [
+            client.post(
+                "/v1/documents",
+                data={"author": "alpha"},
+                files={"file": ("more.md", b"# More\n\nMore text.")},
+                headers={"Idempotency-Key": "once", "Authorization": f"Bearer {each}"},
+            ).json()["id"]
+            for each in (filled.secret, filled.secret, secret)
+        ]
+    assert ids[0] == ids[1] != ids[2]

@@ -59,14 +59,16 @@ class UploadFile(_message.Message):
     def __init__(self, name: _Optional[str] = ..., media_type: _Optional[str] = ...) -> None: ...
 
 class UploadPiece(_message.Message):
-    __slots__ = ("header", "file", "data")
+    __slots__ = ("header", "file", "data", "end")
     HEADER_FIELD_NUMBER: _ClassVar[int]
     FILE_FIELD_NUMBER: _ClassVar[int]
     DATA_FIELD_NUMBER: _ClassVar[int]
+    END_FIELD_NUMBER: _ClassVar[int]
     header: UploadHeader
     file: UploadFile
     data: bytes
-    def __init__(self, header: _Optional[_Union[UploadHeader, _Mapping]] = ..., file: _Optional[_Union[UploadFile, _Mapping]] = ..., data: _Optional[bytes] = ...) -> None: ...
+    end: _types_pb2.Empty
+    def __init__(self, header: _Optional[_Union[UploadHeader, _Mapping]] = ..., file: _Optional[_Union[UploadFile, _Mapping]] = ..., data: _Optional[bytes] = ..., end: _Optional[_Union[_types_pb2.Empty, _Mapping]] = ...) -> None: ...
 
 class CrawlId(_message.Message):
     __slots__ = ("id", "scope")
