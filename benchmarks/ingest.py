@@ -177,7 +177,7 @@ async def bare(folder: Path) -> dict[str, Any]:
 
     encoder = await open_adapter("encoder", "onnx://", folder)
     texts = []
-    for file in sorted(folder.iterdir()):  # noqa: ASYNC240  nothing else runs in this loop
+    for file in sorted(folder.iterdir()):
         text = clean(file.read_text(encoding="utf-8"))
         title = text.partition("\n")[0].removeprefix("# ")
         texts += [each.embedded_text for each in chunk(text, file.name, title, encoder)]

@@ -184,3 +184,10 @@ async def checks() -> list[Check]:
 def _free(directory: Path) -> str:
     """Gigabytes free where a directory is."""
     return f"{shutil.disk_usage(directory).free / 1e9:.0f}"
+
+
+async def fetch_model(name: str) -> Path:
+    """Fetch a small model into the data directory; where it is now."""
+    from services.adapters.language_model_llamacpp import fetch
+
+    return Path(await fetch(name, read(Settings).directory))

@@ -52,6 +52,8 @@ def parse_url(text: str) -> SplitResult:
         )
     if not parts.hostname or port == 0:
         raise InvalidInput("The address names no host.")
+    if re.search(r"[\s%<>\"{}|^`,;]", parts.hostname):
+        raise InvalidInput("The address's host is not a valid name.")
     return parts
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+import stamina
 from google.protobuf.descriptor import ServiceDescriptor
 from pydantic import Field, field_validator
 from twin.v1 import crawler_pb2
@@ -153,8 +154,13 @@ class CrawlerService:
             await each.close()
 
 
-async def build(given: Settings, feature: FeatureClient, *, resolver: Resolver | None = None) -> CrawlerService:
-    """Open the adapters. `resolver`: how names become addresses, where it is not the system's to say."""
+async def build(
+    given: Settings, feature: FeatureClient, *, resolver: Resolver | None = None, readers: Sandbox | None = None
+) -> CrawlerService:
+    """Open the adapters. `resolver`: how names become addresses, where it is not the system's to say. `readers`: the
+    processes that extract text, where several crawlers share them; who made them closes them."""
+    # What is tried again and fails is a failure of its job, with its reason: no line in the log for each try.
+    stamina.instrumentation.set_on_retry_hooks([])
     data = given.directory
     name = "TWIN_DOCUMENTS_URL"
     documents: Documents = await open_adapter("documents", given.documents_url, data)
@@ -168,7 +174,7 @@ async def build(given: Settings, feature: FeatureClient, *, resolver: Resolver |
     fetcher = Fetcher(guard, user_agent=given.crawler_user_agent, limits=limits)
     politeness = Politeness(delay=given.crawler_host_delay, concurrency=given.crawler_host_concurrency)
     web = Web(fetcher, politeness, agent=ROBOT)
-    sandbox = Sandbox(size=given.crawler_readers, memory=given.crawler_reader_memory)
+    sandbox = readers or Sandbox(size=given.crawler_readers, memory=given.crawler_reader_memory)
     # Repositories have children of their own: one that takes minutes must not keep documents waiting.
     repositories = Sandbox(size=given.crawler_jobs, memory=given.crawler_reader_memory, requests=1)
     folders = Folders(given.folders)
@@ -227,7 +233,7 @@ async def build(given: Settings, feature: FeatureClient, *, resolver: Resolver |
         ),
         workers=[Worker(jobs, JobKind.CRAWL, crawler.handle, queue, concurrency=given.crawler_jobs)],
         web=web,
-        sandboxes=[sandbox, repositories],
+        sandboxes=[repositories] if readers else [sandbox, repositories],
     )
 
 

@@ -118,5 +118,5 @@ class Schedule:
 
     async def _changes(self, source: Source, path: Path) -> None:
         milliseconds = max(50, int(self._settle * 1000))
-        async for _ in awatch(path, step=milliseconds, debounce=milliseconds * 5, raise_interrupt=False):
+        async for _ in awatch(path, step=milliseconds, debounce=milliseconds * 5):
             await self._ingests.refresh_after(source.id)

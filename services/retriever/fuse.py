@@ -23,7 +23,7 @@ DENSE = 0.4
 SECTION = 0.5
 """Weight of a section's best scores in its best passage's: where one passage has the meaning and the next the words,
 the section is what was asked for."""
-HEADING = 0.2
+HEADING = 0.3
 """What it adds that all of the question's words stand in the heading above a passage: it says what the passage is
 about."""
 LEADERS = 3

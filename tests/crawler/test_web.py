@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import gzip
+import time
+
+import pytest
 
 from services.clients import SourceSpec
 from services.domain import EVERYONE, JobState
 from tests.crawler.conftest import Opener
 from tests.crawler.site import Reply, Request, Site, article, prose
 from tests.crawler.world import World, counts
+
+pytestmark = pytest.mark.asyncio(loop_scope="package")
 
 
 async def test_a_page_comes_in_with_its_main_text_and_title(world: World, site: Site) -> None:
@@ -245,8 +250,6 @@ async def test_a_gone_page_is_taken_and_comes_back(world: World, site: Site) -> 
 
 async def test_requests_to_one_host_keep_their_distance(open_crawler: Opener, site: Site) -> None:
     """Politeness: with a delay of 100 ms, five pages of a host take 400 ms at least."""
-    import time
-
     world = await open_crawler(crawler_host_delay=0.1)
     site.page("/", "".join(f"<a href='/{n}'>{n}</a>" for n in range(4)) + prose(1))
     for number in range(4):

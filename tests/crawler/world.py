@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,6 +11,7 @@ from services import settings
 from services.clients import SourceSpec
 from services.crawler.bootstrap import CrawlerService, Settings, build
 from services.crawler.guard import Resolver
+from services.crawler.sandbox import Sandbox
 from services.domain import EVERYONE, Crawl, Document
 from services.errors import Conflict, TwinError
 from services.ports import DocumentQuery, Documents
@@ -65,14 +67,23 @@ class World:
         return await self.ended(await self.crawler.ingests.refresh(crawl.sources[0].source_id, EVERYONE))
 
     async def ended(self, crawl: Crawl) -> Crawl:
-        async for each in self.crawler.ingests.watch(crawl.id, EVERYONE):
-            crawl = each
+        """The ingest at its end; looked at more often than people's eyes ask for."""
+        while not crawl.state.ended:
+            await asyncio.sleep(0.01)
+            crawl = await self.crawler.ingests.get(crawl.id, EVERYONE)
         return crawl
 
     async def documents(self, state: str | None = None) -> dict[str, Document]:
         """By address."""
         page = await self.crawler.documents.find(DocumentQuery(scope=EVERYONE, state=state, limit=1000))
         return {each.url: each for each in page.documents}
+
+    async def until(self, address: str, seconds: float = 10.0) -> Document:
+        """The document of this address, once it is there."""
+        async with asyncio.timeout(seconds):
+            while (found := (await self.documents()).get(address)) is None:
+                await asyncio.sleep(0.02)
+        return found
 
     async def text(self, address: str) -> str:
         document = (await self.documents())[address]
@@ -82,7 +93,9 @@ class World:
         await self.crawler.stop(0)
 
 
-async def open_world(data_dir: Path, *, resolver: Resolver | None = None, **given: object) -> World:
+async def open_world(
+    data_dir: Path, *, readers: Sandbox | None = None, resolver: Resolver | None = None, **given: object
+) -> World:
     """`given`: settings in the place of the ones that make tests quick and let them reach loopback."""
     quick = {
         "crawler_allowed_networks": "127.0.0.0/8",
@@ -96,7 +109,7 @@ async def open_world(data_dir: Path, *, resolver: Resolver | None = None, **give
     }
     index = Indexing()
     made = settings.read(Settings, **{"data_dir": data_dir, **quick, **given})
-    crawler = await build(made, index, resolver=resolver)
+    crawler = await build(made, index, resolver=resolver, readers=readers)
     index.documents = crawler.documents
     await crawler.start()
     return World(crawler, index)

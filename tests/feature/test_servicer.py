@@ -120,7 +120,7 @@ async def test_workers_do_the_jobs(running: Feature, tmp_path: Path) -> None:
     feature = clients.Feature(channel)
     await feature.featurize(wanted)
     async with asyncio.timeout(20):
-        while len((await running.documents.find(INDEXED)).documents) < 20:  # noqa: ASYNC110  another service's work
+        while len((await running.documents.find(INDEXED)).documents) < 20:
             await asyncio.sleep(0.05)
         job = await feature.reindex()
         states = [each.state async for each in feature.watch_reindex(job.id)]

@@ -181,7 +181,7 @@ def test_the_document_holds(route: Route, mode: GenerationMode, described: Any, 
     operation = described[route.path][route.method]
 
     @given(case=operation.as_strategy(generation_mode=mode))
-    @settings(max_examples=20, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=15, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
     def holds(case: Any) -> None:
         case.call_and_validate(
             base_url=filled.address,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
-
 from services.domain import Role
 from services.gateway.routes import ROUTES, Route
 from tests.gateway.conftest import World
@@ -13,36 +11,35 @@ SMALLER = {Role.WRITER: "reader", Role.ADMIN: "writer"}
 ALL = {"id": "document-alpha", "model": "twin", "name": "alpha"}
 
 
-def _id(route: Route) -> str:
-    return f"{route.method} {route.path}"
-
-
 def _path(route: Route) -> str:
     return route.path.format_map(ALL)
 
 
-@pytest.mark.parametrize("route", KEYED, ids=_id)
-async def test_no_route_without_a_key(world: World, route: Route) -> None:
+async def test_no_route_without_a_key(world: World) -> None:
     """Without a key, and with one that is none, each route answers 401 in OpenAI's shape before it reads a body."""
     for secret in ("", "sk-twin-nonsense", "page-nonsense"):
-        response = await world.client(secret).request(route.method, _path(route), content=b"not json")
-        assert response.status_code == 401
-        assert response.json()["error"]["code"] == "invalid_api_key"
-        assert response.headers["www-authenticate"] == "Bearer"
+        client = world.client(secret)
+        for route in KEYED:
+            response = await client.request(route.method, _path(route), content=b"not json")
+            assert response.status_code == 401, route
+            assert response.json()["error"]["code"] == "invalid_api_key"
+            assert response.headers["www-authenticate"] == "Bearer"
 
 
-@pytest.mark.parametrize("route", [route for route in KEYED if route.role is not Role.READER], ids=_id)
-async def test_no_route_with_too_small_a_role(world: World, route: Route) -> None:
+async def test_no_route_with_too_small_a_role(world: World) -> None:
     """A key of the role below answers 403."""
-    secret = await world.key(SMALLER[route.role or Role.ADMIN])
-    response = await world.client(secret).request(route.method, _path(route), json={})
-    assert response.status_code == 403
-    assert response.json()["error"]["type"] == "permission_error"
+    clients = {role: world.client(await world.key(smaller)) for role, smaller in SMALLER.items()}
+    for route in KEYED:
+        if route.role in SMALLER:
+            response = await clients[route.role].request(route.method, _path(route), json={})
+            assert response.status_code == 403, route
+            assert response.json()["error"]["type"] == "permission_error"
 
 
-@pytest.mark.parametrize("route", [route for route in KEYED if route.everyone], ids=_id)
-async def test_what_concerns_all_needs_a_key_for_all(world: World, route: Route) -> None:
+async def test_what_concerns_all_needs_a_key_for_all(world: World) -> None:
     """An admin's key that is limited to some authors cannot rebuild, calibrate or read the audit."""
-    secret = await world.key("admin", ["alpha"])
-    response = await world.client(secret).request(route.method, _path(route))
-    assert response.status_code == 403
+    client = world.client(await world.key("admin", ["alpha"]))
+    concerning_all = [route for route in KEYED if route.everyone]
+    assert len(concerning_all) >= 4
+    for route in concerning_all:
+        assert (await client.request(route.method, _path(route))).status_code == 403, route

@@ -1,0 +1,131 @@
+"""Thresholds fitted to the corpus itself: from which confidence on its passages answer.
+
+Comes in: the documents, the live index and its encoder. Goes out: Thresholds. Does not know: how a search ranks; it
+computes the confidence that a search decides by with the same function (services/confidence.py).
+
+Two sets of questions are asked. Those of offtopic.txt, about everyday things: almost no corpus answers them, and a few
+that one does answer don't move the quantile. And questions made of the corpus' own sentences, each asked twice: as it
+is, and as if the section it was made from were not there, so that what is left is near the topic and no answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from services.confidence import PASSAGES, features, largest, looked_at, terms, weights
+from services.domain import EVERYONE, Filter, Hit, Thresholds
+from services.errors import Unprocessable
+from services.ports import DocumentQuery, Documents, Encoder, Index
+
+QUESTIONS = 200
+"""Made of the corpus, at most."""
+FEWEST = 20
+"""With fewer, nothing can be said about the corpus."""
+DOCUMENTS = 200
+"""Looked at, at most, the newest changes first."""
+SENTENCE = range(6, 40)
+"""Words of a sentence that a question is made of."""
+WORDS = 7
+"""Content words that a question takes over, at most: every second, for people don't ask in the text's own words."""
+DEPTH = 50
+OFF_TOPIC = 0.98
+"""Share of the questions off the topic that is to be declined."""
+LOSE = 0.02
+"""Share of the corpus' own questions that declining may cost, at most."""
+AGREE = 20
+"""Questions encoded at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Question:
+    text: str
+    document_id: str
+    heading: str
+
+
+async def calibrate(documents: Documents, index: Index, encoder: Encoder, seed: int = 1) -> Thresholds:
+    """Unprocessable where the corpus is too small to tell. The same corpus gives the same thresholds."""
+    made = await _questions(documents, index, random.Random(seed))
+    if len(made) < FEWEST:
+        raise Unprocessable(
+            f"Only {len(made)} questions could be made of what is indexed, {FEWEST} are needed: bring in more first."
+        )
+    off = [line for line in (Path(__file__).parent / "offtopic.txt").read_text().splitlines() if line]
+    strange = [whole for whole, _ in await _confidences(index, encoder, [_Question(each, "", "") for each in off])]
+    own = await _confidences(index, encoder, made)
+    return fit(
+        [whole for whole, _ in own], [rest for _, rest in own], strange, len({each.document_id for each in made})
+    )
+
+
+def fit(answerable: Sequence[float], near: Sequence[float], off: Sequence[float], documents: int) -> Thresholds:
+    """`decline` is above nearly all that is off the topic, unless that costs own questions; `answer` is where own
+    questions are told best from near ones (Youden 1950: most of the one kept and of the other refused)."""
+    decline = min(float(np.quantile(off, OFF_TOPIC)), float(np.quantile(answerable, LOSE)))
+    own, other = np.asarray(answerable), np.asarray(near)
+    candidates = np.unique(np.concatenate([own, other]))
+    told = [(own >= each).mean() + (other < each).mean() for each in candidates]
+    answer = max(float(candidates[int(np.argmax(told))]), decline)
+    return Thresholds(round(decline, 4), round(answer, 4), f"calibrated on {documents} documents")
+
+
+async def _questions(documents: Documents, index: Index, chance: random.Random) -> list[_Question]:
+    """Of sentences from all over the corpus, as many from each document."""
+    page = await documents.find(DocumentQuery(EVERYONE, state="indexed", limit=DOCUMENTS))
+    each = -(-QUESTIONS // max(1, len(page.documents)))
+    made = []
+    for document in page.documents:
+        places = chance.sample(range(document.chunks), min(document.chunks, each))
+        for hit in await index.neighbours(document.id, places):
+            question = _question(hit, chance)
+            if question:
+                made.append(_Question(question, document.id, hit.chunk.heading))
+    return chance.sample(made, min(len(made), QUESTIONS))
+
+
+def _question(hit: Hit, chance: random.Random) -> str:
+    if hit.chunk.kind not in ("prose", "list"):
+        return ""
+    lines = [line for line in hit.chunk.text.splitlines() if not line.lstrip().startswith("#")]
+    sentences = [each for line in lines for each in re.split(r"(?<=[.!?])\s+", line)]
+    fitting = [each for each in sentences if len(each.split()) in SENTENCE]
+    if not fitting:
+        return ""
+    words = terms(chance.choice(fitting))
+    return " ".join(words[chance.randrange(2) :: 2][:WORDS]) if len(words) >= 4 else ""
+
+
+async def _confidences(index: Index, encoder: Encoder, questions: Sequence[_Question]) -> list[tuple[float, float]]:
+    """Each question's confidence, and the one without the section that it was made from."""
+    found: list[tuple[float, float]] = []
+    for start in range(0, len(questions), AGREE):
+        some = questions[start : start + AGREE]
+        vectors = await encoder.encode([each.text for each in some])
+        for question, vector in zip(some, vectors, strict=True):
+            words = terms(question.text)
+            dense, text, (frequencies, chunks) = await asyncio.gather(
+                index.dense(vector, DEPTH, EVERYONE, Filter()),
+                index.text(question.text, DEPTH, EVERYONE, Filter()),
+                index.document_frequencies(words),
+            )
+            weighted = weights(words, frequencies, chunks)
+
+            def elsewhere(hits: list[Hit], own: _Question = question) -> list[Hit]:
+                return [
+                    hit for hit in hits if (hit.chunk.document_id, hit.chunk.heading) != (own.document_id, own.heading)
+                ]
+
+            found.append((_sure(weighted, dense, text), _sure(weighted, elsewhere(dense), elsewhere(text))))
+    return found
+
+
+def _sure(weighted: dict[str, float], dense: list[Hit], text: list[Hit]) -> float:
+    seen = looked_at(dense[: DEPTH - PASSAGES], text).values()
+    return largest(features(weighted, hit.chunk.heading, hit.chunk.text, cosine) for hit, cosine in seen).confidence
