@@ -218,7 +218,7 @@ async def supports(search: Callable[[SearchRequest], Any], vectors: SentenceVect
                 max([(await checker.features(sentence, _places(found.passages, url))).score for url in some])
                 for some in (right, wrong[:1])
             ]
-            scores.append((number, *pair))
+            scores.append((number, *pair))  # type: ignore[arg-type]
     halves = {
         "all": scores,
         "even (chosen on)": [row for row in scores if row[0] % 2 == 0],

@@ -63,18 +63,23 @@ class Selection:
     exclude: IgnoreFilter
 
     def takes(self, path: str) -> bool:
-        encoded = path.encode("utf-8", "surrogateescape")
-        parts = encoded.split(b"/")
+        name = _plain(path)
+        parts = name.split("/")
         # A folder that is excluded is excluded with all below it.
-        if any(self.exclude.is_ignored(b"/".join(parts[:depth]) + b"/") for depth in range(1, len(parts))):
+        if any(self.exclude.is_ignored("/".join(parts[:depth]) + "/") for depth in range(1, len(parts))):
             return False
-        if self.exclude.is_ignored(encoded):
+        if self.exclude.is_ignored(name):
             return False
-        return self.include is None or bool(self.include.is_ignored(encoded))
+        return self.include is None or bool(self.include.is_ignored(name))
 
     def enters(self, path: str) -> bool:
         """Whether a folder's content is looked at; its parents' are taken to be."""
-        return not self.exclude.is_ignored(path.encode("utf-8", "surrogateescape") + b"/")
+        return not self.exclude.is_ignored(f"{_plain(path)}/")
+
+
+def _plain(path: str) -> str:
+    """A path for matching: bytes that are no UTF-8, and line feeds, match what any character matches."""
+    return path.encode("utf-8", "replace").decode().replace("\n", "?").replace("\r", "?")
 
 
 def selection(options: Mapping[str, str]) -> Selection:

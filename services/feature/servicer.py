@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncGenerator
+from dataclasses import replace
 
 from twin.v1 import feature_pb2 as f
 from twin.v1 import types_pb2 as t
@@ -15,7 +16,8 @@ from twin.v1 import types_pb2 as t
 from services import wire
 from services.clients import ReindexJob
 from services.domain import Job, JobKind, JobState, Manifest, Progress, digest
-from services.errors import InvalidInput, Overloaded, Unavailable, Unprocessable
+from services.errors import InvalidInput, Overloaded, Unavailable
+from services.feature.calibrate import calibrate
 from services.feature.featurize import Featurizer
 from services.feature.generations import Generations
 from services.feature.reindex import Reindexer
@@ -104,7 +106,10 @@ class FeatureServicer:
         return _reindex(*await self._reindexer.find(job.id))
 
     async def calibrate(self, request: f.CalibrateRequest) -> t.Manifest:
-        raise Unprocessable("Thresholds cannot be fitted to this corpus yet: the encoder's own defaults hold.")
+        live = (await self._generations.current())[0]
+        manifest = replace(live.manifest, thresholds=await calibrate(self._documents, live.index, live.encoder))
+        await self._generations.indexes.update(manifest)
+        return wire.to_wire(manifest, t.Manifest)
 
     async def get_reindex(self, request: f.ReindexId) -> f.ReindexJob:
         return _reindex(*await self._reindexer.find(request.id))

@@ -19,7 +19,7 @@ FUNCTION_WORDS = frozenset(
     _WORD.findall(
         "a an and are as at be been being but by can could did do does doing for from had has have having he her hers "
         "him his how i if in into is it its itself me my myself of on or our ours she should so such than that the "
-        "their theirs them then there these they this those to was we were what when where which while who whom whose why "
+        "their theirs them then there these they this those to was we were what when where which while who whom whose why "  # noqa: E501
         "will with would you your yours about also any some no not all more most other each just very may might "
         "must shall s t don doesn isn aren wasn weren won ll re ve d m"
     )

@@ -34,7 +34,7 @@ async def open_crawler(tmp_path: Path, readers: Sandbox) -> AsyncIterator[Opener
     opened: list[World] = []
 
     async def open_one(**settings: object) -> World:
-        opened.append(await open_world(tmp_path / "data", readers=readers, **settings))
+        opened.append(await open_world(tmp_path / "data", readers=readers, **settings))  # type: ignore[arg-type]
         return opened[-1]
 
     yield open_one

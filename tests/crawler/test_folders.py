@@ -272,7 +272,7 @@ class serving:
         self._server = make_server(
             "127.0.0.1",
             0,
-            make_wsgi_chain(DictBackend({b"/project.git": self._made, "/project.git": self._made})),
+            make_wsgi_chain(DictBackend({b"/project.git": self._made, "/project.git": self._made})),  # type: ignore[arg-type]
             handler_class=Quiet,
         )
         threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()

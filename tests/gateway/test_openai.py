@@ -166,7 +166,7 @@ REFUSED = [
 async def test_what_is_refused_names_its_field(world: World) -> None:
     """What Twin doesn't do, and what is misspelt, is refused with 400 and the field: never silently dropped."""
     for more, param in REFUSED:
-        body = {"model": "twin", "messages": [{"role": "user", "content": "How?"}], **more}
+        body = {"model": "twin", "messages": [{"role": "user", "content": "How?"}], **more}  # type: ignore[dict-item]
         response = await world.admin.post("/v1/chat/completions", json=body)
         assert (response.status_code, response.json()["error"]["param"]) == (400, param), more
     assert world.services.requests == []
