@@ -16,7 +16,7 @@ from twin.v1 import types_pb2 as t
 from services import wire
 from services.clients import ReindexJob
 from services.domain import Job, JobKind, JobState, Manifest, Progress, digest
-from services.errors import InvalidInput, Overloaded, Unavailable
+from services.errors import Conflict, InvalidInput, Overloaded, Unavailable
 from services.feature.calibrate import calibrate
 from services.feature.featurize import Featurizer
 from services.feature.generations import Generations
@@ -107,7 +107,10 @@ class FeatureServicer:
 
     async def calibrate(self, request: f.CalibrateRequest) -> t.Manifest:
         live = (await self._generations.current())[0]
-        manifest = replace(live.manifest, thresholds=await calibrate(self._documents, live.index, live.encoder))
+        thresholds = await calibrate(self._documents, live.index, live.encoder)
+        if (await self._generations.current())[0].manifest.name != live.manifest.name:
+            raise Conflict("Another index went live meanwhile: calibrate again.")
+        manifest = replace(live.manifest, thresholds=thresholds)
         await self._generations.indexes.update(manifest)
         return wire.to_wire(manifest, t.Manifest)
 
