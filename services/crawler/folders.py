@@ -32,7 +32,7 @@ class Folders:
             if parts.netloc not in ("", "localhost"):
                 raise InvalidInput("A file:// address names no other host.", param="sources")
             address = unquote(parts.path)
-        path = Path(address).expanduser()
+        path = Path(os.path.expanduser(address))
         if not path.is_absolute():
             raise InvalidInput("Give a whole path, beginning with / or ~, or an address beginning with http(s)://.")
         real = Path(os.path.realpath(path))
@@ -42,7 +42,8 @@ class Folders:
                 "upload the file, or have its folder added there.",
                 param="sources",
             )
-        if not real.exists():
+        # Unlike pathlib's, these two bear `~nobody` and names beyond the file system's limit.
+        if not os.path.exists(real):
             raise NotFound("There is nothing at this path.", param="sources")
         return real
 
