@@ -135,7 +135,7 @@ ROUTES = (
     Route("DELETE", "/v1/generations/{id}", READER, generations.delete, Gone, _CHAT, refuses=(404,)),
     Route("POST", "/v1/feedback", READER, generations.rate, generations.FeedbackShape, _CHAT, 201, (404, *BODY)),
     #
-    Route("POST", "/v1/ingest-jobs", WRITER, ingest.start, jobs.Job, _INGEST, 202, (409, *BODY)),
+    Route("POST", "/v1/ingest-jobs", WRITER, ingest.start, jobs.Job, _INGEST, 202, (404, 409, *BODY)),
     Route("GET", "/v1/ingest-jobs", READER, jobs.find, jobs.JobList, _INGEST),
     Route("GET", "/v1/ingest-jobs/{id}", READER, jobs.get, jobs.Job, _INGEST, refuses=(404,)),
     Route("GET", "/v1/ingest-jobs/{id}/events", READER, jobs.watch, "text/event-stream", _INGEST, refuses=(404,)),
@@ -153,7 +153,7 @@ ROUTES = (
         extra={"requestBody": _UPLOAD},
     ),
     Route("GET", "/v1/sources", READER, sources.find, sources.SourceList, _INGEST),
-    Route("POST", "/v1/sources", WRITER, sources.put, SourceShape, _INGEST, 201, (409, *BODY)),
+    Route("POST", "/v1/sources", WRITER, sources.put, SourceShape, _INGEST, 201, (404, 409, *BODY)),
     Route("POST", "/v1/sources/{id}/refresh", WRITER, sources.refresh, jobs.Job, _INGEST, 202, (404, 409)),
     Route("DELETE", "/v1/sources/{id}", WRITER, sources.delete, Gone, _INGEST, refuses=(404, 409)),
     #

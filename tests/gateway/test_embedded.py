@@ -208,3 +208,11 @@ def test_a_repeated_upload_is_one_job(filled: Filled) -> None:
             for each in (filled.secret, filled.secret, secret)
         ]
     assert ids[0] == ids[1] != ids[2]
+
+
+@pytest.mark.parametrize("address", ["~no-such-user/notes", "/" + "x" * 300, "/nothing/here"])
+def test_a_path_that_leads_nowhere(filled: Filled, address: str) -> None:
+    """A path without a home, beyond the file system's names or with nothing at it is refused, and is no fault."""
+    with filled.client() as client:
+        response = client.post("/v1/sources", json={"author": "alpha", "address": address})
+    assert response.status_code in (400, 404), response.text
