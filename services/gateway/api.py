@@ -26,6 +26,7 @@ from services.gateway.edge import Edge, error_response
 from services.gateway.names import Names
 from services.gateway.routes import ROUTES, KeyedRoute
 from services.gateway.settings import Settings
+from services.gateway.shapes import Error
 from services.gateway.static import Assets
 from services.ports import Audit, Keys, Limits
 
@@ -168,7 +169,9 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
             summary="Answers from what a person has written, with its sources.",
             routes=app.routes,
         )
-        document.setdefault("components", {})["securitySchemes"] = {
+        error = Error.model_json_schema(ref_template="#/components/schemas/{model}")
+        document["components"]["schemas"] |= {**error.pop("$defs"), "Error": error}
+        document["components"]["securitySchemes"] = {
             "key": {"type": "http", "scheme": "bearer", "description": "`sk-twin-…`, as `twin keys create` makes it."},
             "page": {
                 "type": "apiKey",

@@ -37,7 +37,7 @@ from services.gateway import (
 )
 from services.gateway.call import Call, Parts
 from services.gateway.edge import loopback
-from services.gateway.shapes import Error, Gone, SourceShape
+from services.gateway.shapes import Gone, SourceShape
 
 READER, WRITER, ADMIN = Role.READER, Role.WRITER, Role.ADMIN
 _NOBODY = Key("", "", "nobody", Role.READER, (), created_at=0.0)
@@ -288,7 +288,10 @@ def _responses(entry: Route) -> dict[int | str, dict[str, Any]]:
     elif entry.streams:
         found[entry.status]["content"] = {"text/event-stream": {"schema": {"type": "string"}}}
     for code in entry.statuses:
-        found[code] = {"description": SAYS[code]} if code in (303, 304) else {"model": Error, "description": SAYS[code]}
+        found[code] = {"description": SAYS[code]}
+        if code not in (303, 304):
+            # Named, not given as a model: FastAPI would build a serializer for each of 400 places.
+            found[code]["content"] = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
     return found
 
 
