@@ -3,7 +3,7 @@
 Reads retrieval/ and chunking/questions.jsonl of the folder in TWIN_TEST_DATA, and off_topic.txt beside this file. The
 passages are cut, indexed and searched as they are in `make bench-retrieval`, and answered by the generator itself.
 
-    quotations  how many of the reference answers' words they hold, in how many words, and whether from a relevant passage
+    quotations  how many of the reference answers' words they hold, in how many, and whether from a relevant passage
     citations   whether each is an exact span of a passage that was given
     declining   of questions off the topic, near it (their passages hidden), and answerable
     support     whether the check tells the passages an answer rests on from others found for the same question
@@ -171,12 +171,12 @@ async def quotations(generate: Generate, questions: Sequence[Any]) -> None:
         )
     print(f"citations: {exactly} of {spans} are exact spans of given passages\n")
     print(
-        "quotations           words held             shown, headings too    peer: best passage's start   words  relevant"
+        f"{'quotations':20} {'words held':22} {'shown, headings too':22} {'peer: same length, best passage':31} words  relevant"
     )
     for name, some in (("all", rows), ("even (chosen on)", rows[::2]), ("odd (held out)", rows[1::2])):
         ours, shown, peer, words, relevant = zip(*some, strict=True)
         print(
-            f"{name:20} {mean(ours):22} {mean(shown):22} {mean(peer):28} {statistics.mean(words):5.1f}  "
+            f"{name:20} {mean(ours):22} {mean(shown):22} {mean(peer):31} {statistics.mean(words):5.1f}  "
             f"{wilson(sum(relevant), len(relevant))}"
         )
     print(
@@ -184,19 +184,22 @@ async def quotations(generate: Generate, questions: Sequence[Any]) -> None:
     )
 
 
-async def declining(generate: Generate, hiding: Hiding, questions: Sequence[Any], off: Sequence[str]) -> None:
-    async def declined(question: str, hidden: Collection[str] = ()) -> bool:
+async def declining(generate: Generate, hiding: Hiding, questions: Sequence[Any], off: Sequence[Sequence[str]]) -> None:
+    async def judged(question: str, hidden: Collection[str] = ()) -> Evidence:
         hiding.hidden = hidden
-        return (await answer(generate, question))[0].evidence is Evidence.NONE
+        return (await answer(generate, question))[0].evidence
 
     groups = {
-        f"{len(off)} off the topic": [await declined(question) for question in off],
-        f"{len(questions)} near it, passages hidden": [await declined(e["question"], e["relevant"]) for e in questions],
-        f"{len(questions)} answerable": [await declined(each["question"]) for each in questions],
+        f"{len(off[0])} about other texts": [await judged(question) for question in off[0]],
+        f"{len(off[1])} of everyday life": [await judged(question) for question in off[1]],
+        f"{len(questions)} near it, passages hidden": [await judged(e["question"], e["relevant"]) for e in questions],
+        f"{len(questions)} answerable": [await judged(each["question"]) for each in questions],
     }
-    print("declined, by the shipped thresholds (`make bench-retrieval` fits and judges them on halves)")
+    print("by the shipped thresholds (`make bench-retrieval` fits and judges them on halves)")
+    print(f"{'':34} {'declined':22} called closest")
     for name, verdicts in groups.items():
-        print(f"{name:34} {wilson(sum(verdicts), len(verdicts))}")
+        none, closest = verdicts.count(Evidence.NONE), verdicts.count(Evidence.CLOSEST)
+        print(f"{name:34} {wilson(none, len(verdicts)):22} {wilson(closest, len(verdicts))}")
     print()
 
 
@@ -214,11 +217,11 @@ async def supports(search: Callable[[SearchRequest], Any], vectors: SentenceVect
         checker = Checker(each["question"], found.passages, vectors)
         for start, end in sentences(each["answer"], 0, len(each["answer"])):
             sentence = each["answer"][start:end]
-            pair = [
-                max([(await checker.features(sentence, _places(found.passages, url))).score for url in some])
-                for some in (right, wrong[:1])
-            ]
-            scores.append((number, *pair))  # type: ignore[arg-type]
+            pair = []
+            for urls in (right, wrong[:1]):
+                seen = [await checker.features(sentence, _places(found.passages, url)) for url in urls]
+                pair.append(max((each.score for each in seen if each is not None), default=0.0))
+            scores.append((number, pair[0], pair[1]))
     halves = {
         "all": scores,
         "even (chosen on)": [row for row in scores if row[0] % 2 == 0],
@@ -248,7 +251,7 @@ async def main() -> None:
     data = Path(folder)
     questions = lines(data / "retrieval/questions.jsonl")
     own = Path(__file__).with_name("off_topic.txt").read_text().splitlines()
-    off = [each["question"] for each in lines(data / "chunking/questions.jsonl")] + own
+    off = [[each["question"] for each in lines(data / "chunking/questions.jsonl")], own]
     with tempfile.TemporaryDirectory() as directory:
         indexes, index, encoder = await build(data, Path(directory))
         print()

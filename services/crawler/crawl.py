@@ -272,7 +272,10 @@ class _Run:
     async def _discovered(self, source: Source) -> Source:
         found = await discover(source, self._.tools)
         if found is not source:
-            await self._.sources.save(found)
+            # The schedule may have been changed while it was looked at.
+            now = await self._.sources.get(source.id)
+            if now is not None:
+                await self._.sources.save(replace(now, kind=found.kind, options=found.options))
         return found
 
     async def _has_deleted(self) -> bool:

@@ -106,12 +106,12 @@ class Ingests:
 
     async def due(self, source: Source) -> None:
         """Crawl a source whose time has come. Several processes may call this for the same time: it is crawled once."""
-        every = source.every or SOONEST
-        active = await self._jobs.find(EVERYONE, kind=JobKind.CRAWL, target=source.id, states=_ACTIVE, limit=1)
-        if not active:
+        next_time = replace(source, due_at=time.time() + (source.every or SOONEST))
+        if await self._jobs.find(EVERYONE, kind=JobKind.CRAWL, target=source.id, states=_ACTIVE, limit=1):
+            await self._sources.save(next_time)
+        else:
             key = f"due {source.id} {source.due_at}"
-            await self._begin(source.author, [source], key, explicit=False)
-        await self._sources.save(replace(source, due_at=time.time() + every))
+            await self._begin(source.author, [next_time], key, explicit=False)
 
     async def upload(
         self, author: str, files: AsyncGenerator[Upload, None], scope: Scope, idempotency_key: str

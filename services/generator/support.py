@@ -107,10 +107,11 @@ class Checker:
         verdict = Verdict.SUPPORTED if supported else Verdict.UNSUPPORTED
         return Checked(features.score, verdict, best.passage, best.start, best.end)
 
-    async def features(self, sentence: str, cited: Collection[int]) -> Features:
-        """What the score is made of, for the benchmark."""
+    async def features(self, sentence: str, cited: Collection[int]) -> Features | None:
+        """What the score is made of, for the benchmark; None: there is nothing to compare."""
         candidates = [each for each in self._sentences if each.passage in cited]
-        return (await self._features(sentence, frozenset(terms(sentence)), list(cited), candidates))[0]
+        wanted = frozenset(terms(sentence))
+        return (await self._features(sentence, wanted, list(cited), candidates))[0] if wanted and candidates else None
 
     async def _features(
         self, sentence: str, wanted: frozenset[str], places: Sequence[int], candidates: Sequence[_Sentence]

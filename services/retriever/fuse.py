@@ -76,14 +76,18 @@ def _stretched(hits: Sequence[Hit], *, complete: bool) -> dict[str, float]:
 
 
 def _with_leaders(ranked: list[Candidate], leaders: set[str]) -> list[Candidate]:
-    """Leaders that rank behind WITHIN come in at the end of it, in their order."""
+    """Leaders that rank behind WITHIN come in at the end of it, in their order, and others make room."""
     late = [each for each in ranked[WITHIN:] if each.hit.chunk.id in leaders]
     if not late:
         return ranked
-    places = {each.hit.chunk.id for each in late}
-    rest = [each for each in ranked if each.hit.chunk.id not in places]
-    before, behind = rest[: WITHIN - len(late)], rest[WITHIN - len(late) :]
+    others = [each.hit.chunk.id for each in ranked[:WITHIN] if each.hit.chunk.id not in leaders]
+    moved = {*others[-len(late) :], *(each.hit.chunk.id for each in late)}
+    before = [each for each in ranked[:WITHIN] if each.hit.chunk.id not in moved]
+    pushed = [each for each in ranked[:WITHIN] if each.hit.chunk.id in moved]
+    behind = [*pushed, *(each for each in ranked[WITHIN:] if each.hit.chunk.id not in moved)]
     # Scores must not contradict the order.
     for each in late:
-        each.score = behind[0].score if behind else each.score
+        each.score = min(before[-1].score, behind[0].score)
+    for each in pushed:
+        each.score = min(each.score, late[-1].score)
     return [*before, *late, *behind]

@@ -31,11 +31,20 @@ OPENING = re.compile(
     re.IGNORECASE,
 )
 PRONOUN = re.compile(
-    r"\b(?:it|its|itself|they|them|their|theirs|he|him|his|she|her|hers|this|these|those|both|the (?:former|latter)|"
+    r"\b(?:it|its|itself|they|them|their|theirs|he|him|his|she|her|hers|this|these|those|the (?:former|latter)|"
     r"the (?:first|second|third|last|other) (?:one)?|that(?=\s*(?:$|[?.!,;]|is\b|was\b|does\b|did\b|do\b|work|mean|"
-    r"help|happen|one\b|be\b|with\b|for\b|in\b)))(?!\w)",
+    r"help|happen|one\b|be\b|with\b|for\b|in\b))|"
+    r"(?:(?<=does )|(?<=did )|(?<=do )|(?<=is )|(?<=was )|(?<=will )|(?<=would )|(?<=can ))that)(?!\w)",
     re.IGNORECASE,
 )
+GENERAL = frozenset(
+    WORD.findall(
+        "advantages alternatives benefits cons details difference differences disadvantages drawbacks elaborate "
+        "example examples explain happen limitations limits mean means possible pros reason reasons step steps "
+        "summarise summarize summary work works"
+    )
+)
+"""With only such words a question is about something named before."""
 ANTECEDENTS = 2
 """Content words before a pronoun: with so many it can refer to something within the question."""
 
@@ -118,6 +127,8 @@ def follows_up(query: str) -> bool:
     """Whether the question can't be understood without what was said before it."""
     content = _content(query)
     if OPENING.match(query.strip()) and len(content) <= SHORT:
+        return True
+    if content and all(word.lower() in GENERAL for word in content):
         return True
     return any(len(_content(query[: found.start()])) < ANTECEDENTS for found in PRONOUN.finditer(query))
 

@@ -1,0 +1,179 @@
+"""A search from question to passages, on the embedded adapters."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
+
+from services.domain import EVERYONE, Evidence, Filter, Message, Scope, SearchRequest
+from services.errors import InvalidInput, Misconfigured, NotFound, TooLarge
+from services.retriever.retrieve import Retrieve
+from tests.retriever.conftest import Library
+
+STEPS = ["understand", "queries", "search", "fuse", "rerank", "threshold", "duplicates", "context"]
+
+
+def ask(query: str, **more: object) -> SearchRequest:
+    return replace(SearchRequest(query, EVERYONE), **more)  # type: ignore[arg-type]
+
+
+async def test_the_passage_that_answers_is_first_and_every_step_tells_its_effect(library: Library) -> None:
+    """The reply holds the passage with its span and each stage's scores, and a note of each of the eight steps."""
+    result = await library.retrieve(ask("How is a carvel hull caulked?"))
+    first = result.passages[0]
+    assert "caulked with cotton" in first.text
+    assert (first.document_id, first.version, first.author, first.title) == ("boats", 1, "alpha", "Boats")
+    assert (first.start, first.end) == (0, len(first.text))
+    assert {"dense", "text", "fused"} <= set(first.scores)
+    assert [step.name for step in result.steps] == STEPS == library.observed
+    assert all(step.detail and step.milliseconds >= 0 for step in result.steps)
+    assert (result.evidence, result.index) == (Evidence.ANSWER, "g1")
+    scores = [passage.score for passage in result.passages]
+    assert scores == sorted(scores, reverse=True)
+
+
+async def test_off_the_topic_is_none_and_the_nearest_are_offered(library: Library) -> None:
+    """Evidence is decided by the thresholds; with `threshold` only the nearest are left of what does not answer."""
+    result = await library.retrieve(ask("Which mountain is highest on Mars?", threshold=True))
+    assert result.evidence is Evidence.NONE
+    assert result.confidence < 0.15
+    assert 1 <= len(result.passages) <= 3
+
+
+async def test_uncalibrated_declines_nothing_and_says_so(library: Library) -> None:
+    """Without thresholds nothing is declined by score, and a notice says it (promise 5)."""
+    await library.indexes.update(replace(library.manifest, thresholds=None))
+    result = await library.retrieve(ask("Which mountain is highest on Mars?", threshold=True))
+    assert result.evidence is Evidence.UNCALIBRATED
+    assert any("not calibrated" in notice for notice in result.notices)
+    assert len(result.passages) > 3
+
+
+async def test_scope_and_filters_hold(library: Library) -> None:
+    """No passage of another author, whatever is asked; filters narrow; the empty scope finds nothing."""
+    for request in (
+        ask("carvel hull pitch", scope=Scope(authors=("beta",))),
+        ask("carvel hull pitch", filter=Filter(authors=("beta",))),
+        ask("carvel hull pitch by alpha", scope=Scope(authors=("beta",))),
+    ):
+        assert {passage.author for passage in (await library.retrieve(request)).passages} == {"beta"}
+    nothing = await library.retrieve(ask("carvel hull", scope=Scope()))
+    assert (nothing.passages, nothing.evidence) == ((), Evidence.NONE)
+
+
+async def test_a_filter_in_the_question_is_used_and_shown(library: Library) -> None:
+    """An author that exists, named in the question, narrows the search; the phrase is not searched for."""
+    result = await library.retrieve(ask("What was written by beta about the rate limit?"))
+    assert result.filter == Filter(authors=("beta",))
+    assert {passage.author for passage in result.passages} == {"beta"}
+    assert "beta" not in result.queries[0]
+    as_it_is = await library.retrieve(ask("What was written by beta about the rate limit?", rewrite=False))
+    assert as_it_is.filter == Filter()
+    assert as_it_is.question == "What was written by beta about the rate limit?"
+
+
+async def test_a_recognised_filter_that_finds_nothing_is_dropped(library: Library) -> None:
+    """Where a phrase leaves nothing, everything is searched, and a notice says so."""
+    result = await library.retrieve(ask("articles from June 2023 about reefing a gaff sail"))
+    assert result.passages[0].document_id == "boats"
+    assert result.filter == Filter()
+    assert "June 2023" in result.notices[0]
+
+
+async def test_a_follow_up_is_made_standalone(library: Library) -> None:
+    """The question before lends its words, so that the follow-up finds its passage."""
+    history = (Message("user", "What is a gaff sail?"), Message("assistant", "A sail that hangs from a spar."))
+    result = await library.retrieve(ask("And why is it reefed early?", history=history))
+    assert "Reefing" in result.passages[0].text
+    assert "gaff sail" in result.question
+
+
+async def test_near_duplicates_are_shown_once(library: Library) -> None:
+    """Of two passages that say the same in the same words one is left, and the step counts it."""
+    result = await library.retrieve(ask("What does the server answer at the rate limit?"))
+    assert sum("429" in passage.text for passage in result.passages) == 1
+    assert next(step for step in result.steps if step.name == "duplicates").detail.startswith("1 ")
+
+
+async def test_a_broken_passage_gets_its_neighbour(library: Library) -> None:
+    """A passage that begins in the middle of a sentence comes with the text before it, outside its span."""
+    result = await library.retrieve(ask("painted seams sun", k=1))
+    (passage,) = result.passages
+    assert passage.text.startswith("and then the seams")
+    assert passage.before.startswith("A carvel hull")
+
+
+async def test_identifiers(library: Library) -> None:
+    """camelCase and snake_case are found by their parts."""
+    assert "maxTokens" in (await library.retrieve(ask("max tokens"))).passages[0].text
+    assert "retry_after" in (await library.retrieve(ask("retryAfter retry after"))).passages[0].text
+
+
+class Backwards:
+    """A reranker that likes what was last."""
+
+    name = "backwards"
+
+    async def score(self, query: str, texts: Sequence[str]) -> list[float]:
+        return [float(place) for place in range(len(texts))]
+
+    async def close(self) -> None: ...
+
+
+async def test_a_reranker_has_the_last_word_unless_refused(library: Library) -> None:
+    """With a reranker its order stands and its scores are shown; rerank=False leaves the fused order."""
+    reranked = Retrieve(library.live, Backwards(), lambda step, seconds: None)
+    plain = await library.retrieve(ask("gaff sail", k=20))
+    turned = await reranked(ask("gaff sail", k=20))
+    refused = await reranked(ask("gaff sail", k=20, rerank=False))
+    ids = [passage.chunk_id for passage in plain.passages]
+    assert turned.passages[-1].chunk_id == ids[0]
+    assert all("rerank" in passage.scores for passage in turned.passages)
+    assert [passage.chunk_id for passage in refused.passages] == ids
+
+
+@pytest.mark.parametrize(("request_", "error"), [
+    (ask("  "), InvalidInput),
+    (ask("x" * 8001), TooLarge),
+    (ask("gaff", k=0), InvalidInput),
+    (ask("gaff", k=101), InvalidInput),
+])  # fmt: skip
+async def test_wrong_requests(library: Library, request_: SearchRequest, error: type[Exception]) -> None:
+    """An empty or endless question and a k out of range are the caller's errors."""
+    with pytest.raises(error):
+        await library.retrieve(request_)
+
+
+async def test_a_question_longer_than_the_window_is_searched_whole(library: Library) -> None:
+    """Nothing of a long question is cut off: its end counts too."""
+    long = "some words that say little " * 80 + " carvel hull caulked with cotton"
+    assert "carvel" in (await library.retrieve(ask(long))).passages[0].text
+
+
+async def test_the_live_index_is_followed(library: Library) -> None:
+    """After a switch searches run on the new index; with the old one dropped they don't fail."""
+    await library.retrieve(ask("gaff sail"))
+    other = replace(library.manifest, name="g2", chunker="chunk/2", state="building")
+    await library.indexes.create(other)
+    await library.indexes.update(replace(other, state="live"))
+    await library.indexes.drop("g1")
+    result = await library.retrieve(ask("gaff sail"))
+    assert (result.index, result.passages) == ("g2", ())
+
+
+async def test_no_index_yet(library: Library) -> None:
+    """Without a live index the error says what to do."""
+    await library.indexes.update(replace(library.manifest, state="retired"))
+    with pytest.raises(NotFound, match="twin ingest"):
+        await library.retrieve(ask("gaff sail"))
+
+
+async def test_another_revision_of_the_encoder_is_refused(library: Library) -> None:
+    """Vectors of another revision are not comparable: refused, saying how to mend it."""
+    identity = replace(library.encoder.identity, revision="0")
+    strange = replace(library.manifest, name="g2", encoder=identity, state="live")
+    await library.indexes.create(strange)
+    with pytest.raises(Misconfigured, match="twin reindex"):
+        await library.retrieve(ask("gaff sail"))
