@@ -67,6 +67,8 @@ class Settings(settings.Settings):
     """Of one document, as it came and decompressed. Large PDFs fit."""
     crawler_fetch_seconds: float = Field(60.0, gt=0)
     """For one request to its last byte."""
+    crawler_fetch_attempts: int = Field(3, ge=1, le=10)
+    """Tries of one request, with a growing pause between them."""
     crawler_max_pages: int = Field(5_000, ge=1)
     """Of one source; its own `max_pages` may only ask for fewer."""
     crawler_max_depth: int = Field(10, ge=0)
@@ -170,7 +172,9 @@ async def build(
     queue: Queue = await open_adapter("queue", given.queue_url, data)
 
     guard = Guard(parse_networks(given.crawler_allowed_networks), resolver)
-    limits = FetchLimits(bytes=given.crawler_max_bytes, seconds=given.crawler_fetch_seconds)
+    limits = FetchLimits(
+        bytes=given.crawler_max_bytes, seconds=given.crawler_fetch_seconds, attempts=given.crawler_fetch_attempts
+    )
     fetcher = Fetcher(guard, user_agent=given.crawler_user_agent, limits=limits)
     politeness = Politeness(delay=given.crawler_host_delay, concurrency=given.crawler_host_concurrency)
     web = Web(fetcher, politeness, agent=ROBOT)

@@ -127,7 +127,7 @@ def feed(data: bytes, url: str) -> Listing:
     if data.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"{"):
         return _json_feed(data, url)
     parsed = feedparser.parse(io.BytesIO(data), sanitize_html=False, resolve_relative_uris=False)
-    if not parsed.entries and (parsed.bozo or not parsed.version):
+    if not parsed.entries and (parsed.bozo or not parsed.get("version")):
         raise Unprocessable("The feed cannot be read: it is no RSS, Atom or JSON feed.")
     entries = []
     for each in parsed.entries[:MOST_ENTRIES]:

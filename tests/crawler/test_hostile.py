@@ -21,14 +21,23 @@ from services.crawler.guard import Guard, parse_networks
 from services.crawler.page import feed, links, sitemap, sniff
 from services.crawler.sandbox import Sandbox
 from services.domain import JobState
-from services.errors import DeadlineExceeded, Forbidden, Misconfigured, TooLarge, TwinError, Unavailable, Unprocessable
+from services.errors import (
+    DeadlineExceeded,
+    Forbidden,
+    InvalidInput,
+    Misconfigured,
+    TooLarge,
+    TwinError,
+    Unavailable,
+    Unprocessable,
+)
 from tests.crawler.conftest import Opener
 from tests.crawler.site import Answer, Reply, Request, Site, Writer, article, prose
 from tests.crawler.world import World, counts
 
 pytestmark = pytest.mark.asyncio(loop_scope="package")
 
-SMALL = {"crawler_max_bytes": 200_000, "crawler_fetch_seconds": 1.0}
+SMALL = {"crawler_max_bytes": 200_000, "crawler_fetch_seconds": 1.0, "crawler_fetch_attempts": 1}
 
 
 # ── Addresses that must not be reached ──────────────────────────────────────────────────────────────
@@ -76,7 +85,7 @@ async def test_no_spelling_of_a_private_address_is_fetched(host: str) -> None:
     """Loopback, private, link-local, metadata, carrier's and reserved addresses in all spellings are refused before
     anything is connected to."""
     fetcher = Fetcher(Guard(), user_agent="test", limits=FetchLimits(attempts=1, seconds=2))
-    with pytest.raises((Forbidden, Unavailable)) as caught:
+    with pytest.raises((Forbidden, Unavailable, InvalidInput)) as caught:
         await fetcher.fetch(f"http://{host}:9/", unhindered)
     if isinstance(caught.value, Unavailable):
         assert "not known" in caught.value.message  # no such address for this resolver: nothing was connected to
@@ -304,7 +313,7 @@ DOCUMENTS: dict[str, tuple[bytes, str]] = {
 
 async def test_hostile_documents_are_text_or_a_clear_error(open_crawler: Opener, site: Site) -> None:
     """Deep nesting, wrong encodings, broken and exploding files of every kind: each ends, and the rest comes in."""
-    world = await open_crawler(crawler_extract_seconds=20.0)
+    world = await open_crawler(crawler_extract_seconds=20.0, crawler_max_bytes=8 << 20)
     for number, (body, media_type) in enumerate(DOCUMENTS.values()):
         site.answers[f"/{number}"] = Reply(body, media_type=media_type)
     site.page("/good", prose(1))
@@ -414,7 +423,7 @@ async def test_enormous_robots_txt(world: World, site: Site) -> None:
     site.page("/" + "a" * 200, prose(2))
     async with asyncio.timeout(20):
         crawl = await world.ingest(site.url("/no/post"), site.url("/" + "a" * 200))
-    assert [each.state for each in crawl.sources] == [JobState.FAILED, JobState.DONE]
+    assert [each.state for each in crawl.sources] == [JobState.FAILED, JobState.DONE], crawl.failures
 
 
 async def test_links_without_number_or_sense() -> None:
