@@ -7,6 +7,7 @@ import sys
 import click
 import typer
 
+from services import telemetry
 from services.cli import administration, answers, doctor, documents, ingest, models, sources, up
 from services.cli.options import VERSION
 from services.errors import Cancelled, Forbidden, InvalidInput, NotFound, TwinError, Unauthenticated, Unavailable
@@ -53,6 +54,8 @@ def exit_code(error: TwinError) -> int:
 
 def main() -> None:
     """Run the command line; errors are one line on stderr that says what to do."""
+    # On stderr, so that stdout holds the command's answer alone.
+    telemetry.configure_logs("warning", human=True)
     try:
         code = app(standalone_mode=False)
     except TwinError as error:

@@ -39,6 +39,7 @@ from services.crawler.sources import Item, Listing, Payload, Tools, open_listing
 from services.domain import EVERYONE, Document, Failure, Job, Progress, Source, SourceKind, document_id
 from services.errors import (
     Conflict,
+    Forbidden,
     InvalidInput,
     NotFound,
     Overloaded,
@@ -230,11 +231,25 @@ class _Run:
         self._first_failure: TwinError | None = None
         self._owners: dict[str, Source | None] = {}
         self._adoptions: set[str] = set()
-        self._source: Source
+        self._known_source: Source | None = None
+
+    @property
+    def _source(self) -> Source:
+        if self._known_source is None:
+            raise NotFound("The source was deleted before it was crawled.")
+        return self._known_source
 
     async def run(self) -> None:
         try:
             await self._crawl()
+        except (InvalidInput, NotFound, Forbidden) as error:
+            # What is wrong with the source as a whole is its one failure.
+            if not self._failures:
+                cause = error.__cause__
+                code = cause.code if isinstance(cause, TwinError) else error.code
+                address = self._known_source.address if self._known_source is not None else self._job.target
+                self._failures.append(Failure(address, code, error.message))
+            raise
         finally:
             if not self._lease.lost:
                 self._report(now=True)
@@ -243,10 +258,11 @@ class _Run:
         source = await self._.sources.get(self._job.target)
         if source is None:
             raise NotFound("The source was deleted before it was crawled.")
-        self._source = await self._discovered(source)
+        self._known_source = source
+        self._known_source = await self._discovered(source)
         if self._checkpoint.explicit and "commit" in self._source.options and await self._has_deleted():
             # An explicit ingest brings back what was deleted, so it looks at every file again.
-            self._source = replace(self._source, options=_without(self._source.options, "commit"))
+            self._known_source = replace(self._source, options=_without(self._source.options, "commit"))
         listing = await open_listing(self._source, self._.tools)
         self._total = listing.total if listing.total is not None else self._total
         self._report()

@@ -78,6 +78,8 @@ class Fetched:
     """Of a Link header with rel=canonical."""
     path: tuple[str, ...] = ()
     """Addresses that redirected here."""
+    truncated: bool = False
+    """Cut off at the limit, as was asked."""
 
 
 class Fetcher:
@@ -188,13 +190,14 @@ class Fetcher:
                 _raise_for_status(response.status, known)
                 if response.status == 304 and not ("If-None-Match" in headers or "If-Modified-Since" in headers):
                     raise Unprocessable("The server answers 304 to a question that was not asked.")
-                body = b""
+                body, truncated = b"", False
                 if response.status not in (304, 410):
-                    body = await _body(response.aiter_stream(), known, limit, truncate)
+                    body, truncated = await _body(response.aiter_stream(), known, limit, truncate)
                 return Fetched(
                     url=without_credentials(url),
                     status=response.status if response.status in (304, 410) else 200,
                     body=body,
+                    truncated=truncated,
                     media_type=known.get("content-type", ""),
                     etag=known.get("etag", "")[:512],
                     last_modified=known.get("last-modified", "")[:64],
@@ -272,7 +275,7 @@ def _canonical(base: str, link: str) -> str | None:
 # ── Bodies ──────────────────────────────────────────────────────────────────────────────────────────
 
 
-async def _body(pieces: AsyncIterator[bytes], headers: httpx.Headers, limit: int, truncate: bool) -> bytes:
+async def _body(pieces: AsyncIterator[bytes], headers: httpx.Headers, limit: int, truncate: bool) -> tuple[bytes, bool]:
     length = headers.get("content-length", "")
     if length.isdigit() and int(length) > limit and not truncate:
         raise TooLarge(f"The document has {int(length):,} bytes; {limit:,} are read at most.")
@@ -292,12 +295,12 @@ async def _body(pieces: AsyncIterator[bytes], headers: httpx.Headers, limit: int
                 piece = each.feed(piece)
         except TooLarge:
             if truncate:
-                return bytes(kept)
+                return bytes(kept), True
             raise
         kept += piece
     for each in inflating:
         each.end()
-    return bytes(kept)
+    return bytes(kept), False
 
 
 class Inflater:

@@ -59,7 +59,8 @@ class Web:
     async def _robots_txt(self, url: str) -> bytes:
         # Larger ones are read as far as the standard demands and no further.
         fetched = await self._fetcher.fetch(url, self._turn, accept="text/plain", max_bytes=LARGEST, truncate=True)
-        return fetched.body
+        # A line that is cut off says something else, such as "Disallow: /".
+        return fetched.body[: fetched.body.rfind(b"\n") + 1] if fetched.truncated else fetched.body
 
     async def close(self) -> None:
         await self._fetcher.close()
