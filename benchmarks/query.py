@@ -49,7 +49,7 @@ async def fill(directory: Path) -> tuple[Indexes, Index, Encoder, list[str]]:
     for number in range(CHUNKS // TO_A_DOCUMENT):
         id = f"document-{number}"
         texts = [
-            " ".join(vocabulary[place] for place in drawn[number * TO_A_DOCUMENT + ordinal])
+            " ".join(vocabulary[place] for place in drawn[number * TO_A_DOCUMENT + ordinal]).capitalize() + "."
             for ordinal in range(TO_A_DOCUMENT)
         ]
         chunks = [
@@ -106,7 +106,10 @@ async def main() -> None:
         client = clients.Retriever(channel)
 
         for scope, label in ((EVERYONE, "all authors"), (Scope(authors=("author-1",)), "one author of 20")):
-            encoding, alone, within, through = [], [], [], []
+            encoding: list[float] = []
+            alone: list[float] = []
+            within: list[float] = []
+            through: list[float] = []
             for round_ in range(ROUNDS + 1):
                 for question in questions:
                     wanted, request = Queries(question, question), SearchRequest(question, scope)
