@@ -12,7 +12,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 import pytest
-from dulwich.objects import Blob, Commit, Tree
+from dulwich.objects import Blob, Commit, ObjectID, Tree
+from dulwich.refs import Ref
 from dulwich.repo import Repo
 
 from services.clients import SourceSpec
@@ -313,7 +314,7 @@ DOCUMENTS: dict[str, tuple[bytes, str]] = {
 
 async def test_hostile_documents_are_text_or_a_clear_error(open_crawler: Opener, site: Site) -> None:
     """Deep nesting, wrong encodings, broken and exploding files of every kind: each ends, and the rest comes in."""
-    world = await open_crawler(crawler_extract_seconds=20.0, crawler_max_bytes=8 << 20)
+    world = await open_crawler(crawler_extract_seconds=6.0, crawler_max_bytes=8 << 20)
     for number, (body, media_type) in enumerate(DOCUMENTS.values()):
         site.answers[f"/{number}"] = Reply(body, media_type=media_type)
     site.page("/good", prose(1))
@@ -500,8 +501,8 @@ def crooked_repository(path: Path, bomb: bool = False) -> None:
         link = Blob.from_string(b"/etc/passwd")
         store.add_object(link)
         tree.add(b"link.md", 0o120000, link.id)
-        tree.add(b"module", 0o160000, b"1" * 40)
-        tree.add(b"missing.md", 0o100644, b"2" * 40)
+        tree.add(b"module", 0o160000, ObjectID(b"1" * 40))
+        tree.add(b"missing.md", 0o100644, ObjectID(b"2" * 40))
     store.add_object(tree)
     commit = Commit()
     commit.tree = tree.id
@@ -509,8 +510,8 @@ def crooked_repository(path: Path, bomb: bool = False) -> None:
     commit.author_time = commit.commit_time = commit.author_timezone = commit.commit_timezone = 0
     commit.message = b"m"
     store.add_object(commit)
-    repository.refs[b"refs/heads/master"] = commit.id
-    repository.refs.set_symbolic_ref(b"HEAD", b"refs/heads/master")
+    repository.refs[Ref(b"refs/heads/master")] = commit.id
+    repository.refs.set_symbolic_ref(Ref(b"HEAD"), Ref(b"refs/heads/master"))
 
 
 async def test_a_repository_of_crooked_paths(world: World, tmp_path: Path) -> None:

@@ -1,0 +1,303 @@
+"""Crawl jobs: cancelled, interrupted, killed, refused by the index; each document once, and deletes that end."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sqlite3
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from twin.v1 import crawler_pb2
+
+from services import rpc
+from services.clients import Crawler, SourceSpec, UploadedFile
+from services.domain import EVERYONE, JobKind, JobState, Scope, document_id
+from services.errors import InvalidInput, NotFound, Overloaded, TooLarge, Unavailable
+from tests.crawler.conftest import Opener
+from tests.crawler.site import Reply, Request, Site, Writer, prose
+from tests.crawler.test_folders import uploaded, words, write
+from tests.crawler.world import World, counts
+
+pytestmark = pytest.mark.asyncio(loop_scope="package")
+
+
+def linked(site: Site, pages: int) -> SourceSpec:
+    """A front page that links to so many others."""
+    site.page("/", "".join(f"<a href='/{n}'>{n}</a>" for n in range(pages)) + prose(999))
+    for number in range(pages):
+        site.page(f"/{number}", prose(number))
+    return SourceSpec(site.url("/"), options={"depth": "1"})
+
+
+async def seen(world: World, id: str, count: int) -> None:
+    async with asyncio.timeout(20):
+        while (await world.crawler.ingests.get(id, EVERYONE)).sources[0].progress.seen < count:
+            await asyncio.sleep(0.02)
+
+
+async def test_a_cancelled_crawl_ends_soon_and_goes_on_where_it_stopped(open_crawler: Opener, site: Site) -> None:
+    """Cancel: within seconds, what came in stays. Retry: no page that is done with is fetched again."""
+    world = await open_crawler(crawler_host_delay=0.05)
+    crawl = await world.ingest(linked(site, 40), wait=False)
+    await seen(world, crawl.id, 8)
+    await world.crawler.ingests.cancel(crawl.id, EVERYONE)
+    async with asyncio.timeout(5):
+        ended = await world.ended(crawl)
+    assert ended.state is JobState.CANCELLED
+    assert 8 <= counts(ended)[0] < 40
+    again = await world.ended(await world.crawler.ingests.retry(crawl.id, EVERYONE))
+    assert (again.state, counts(again)) == (JobState.DONE, (41, 0, 0, 0, 0))
+    # A page that was being fetched when it was cancelled is fetched anew: at most one a slot.
+    assert sum(count - 1 for path, count in site.requests.items() if path != "/robots.txt") <= 8
+    assert len(await world.documents()) == 41
+
+
+async def test_a_stopped_crawler_hands_its_job_to_the_next(open_crawler: Opener, site: Site) -> None:
+    """Graceful stop: the job is given back with its checkpoint, and another process ends it; all exactly once."""
+    world = await open_crawler(crawler_host_delay=0.05)
+    crawl = await world.ingest(linked(site, 30), wait=False)
+    await seen(world, crawl.id, 5)
+    await world.close()
+    other = await open_crawler()
+    ended = await other.ended(crawl)
+    assert (ended.state, counts(ended)) == (JobState.DONE, (31, 0, 0, 0, 0))
+    documents = await other.documents()
+    assert (len(documents), {each.version for each in documents.values()}) == (31, {1})
+    assert {each.state for each in documents.values()} == {"indexed"}
+
+
+async def test_a_crash_between_save_and_hand_on_loses_nothing(world: World, tmp_path: Path) -> None:
+    """The index is away while a folder comes in: the attempt ends, the next one hands on what was saved before."""
+    notes = write(tmp_path / "notes", a_md=words(1), b_md=words(2))
+    world.index.refuse.append(Unavailable("away"))
+    ended = await world.ingest(str(notes))
+    assert ended.state is JobState.DONE
+    documents = await world.documents()
+    assert {each.state for each in documents.values()} == {"indexed"}
+    assert Counter(world.index.handed_on) == {(each.id, 1): 1 for each in documents.values()}
+
+
+async def test_an_index_that_is_far_behind_is_waited_for(world: World, tmp_path: Path) -> None:
+    """Back-pressure: Overloaded is no failure, the crawl waits and goes on."""
+    world.index.refuse.extend([Overloaded("far behind", retry_after=0.05)] * 3)
+    crawl = await world.ingest(str(write(tmp_path / "notes", a_md=words(1))))
+    assert (crawl.state, counts(crawl)) == (JobState.DONE, (1, 0, 0, 0, 0))
+
+
+CHILD = """
+import asyncio, sys
+from pathlib import Path
+from services.clients import SourceSpec
+from tests.crawler.world import open_world
+async def main():
+    world = await open_world(Path(sys.argv[1]))
+    await asyncio.sleep(60)
+asyncio.run(main())
+"""
+
+
+async def test_killed_processes_leave_each_document_once(open_crawler: Opener, tmp_path: Path) -> None:
+    """SIGKILL while a folder of 400 files comes in, several times: afterwards every file is one document, version 1."""
+    notes = tmp_path / "notes"
+    notes.mkdir()
+    for number in range(400):
+        write(notes, **{f"n{number}_md": words(number, 40)})
+    first = await open_crawler()
+    crawl = await first.crawler.ingests.start("alpha", [SourceSpec(str(notes))], EVERYONE)
+    await first.close()
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(each for each in sys.path if each)}
+    for wait in (1.5, 2.0, 2.5):
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", CHILD, str(tmp_path / "data"), env=environment, stderr=asyncio.subprocess.DEVNULL
+        )
+        await asyncio.sleep(wait)
+        process.send_signal(signal.SIGKILL)
+        await process.wait()
+        # As if the lease's time had passed.
+        with sqlite3.connect(tmp_path / "data" / "twin.db") as file:
+            file.execute("UPDATE jobs SET lease_until = 0 WHERE state = 'running'")
+    last = await open_crawler()
+    ended = await last.ended(crawl)
+    assert (ended.state, counts(ended)[4]) == (JobState.DONE, 0)
+    documents = await last.documents()
+    assert len(documents) == 400
+    assert {(each.version, each.state) for each in documents.values()} == {(1, "indexed")}
+
+
+async def test_time_left_and_totals_are_told(open_crawler: Opener, site: Site) -> None:
+    """While a sitemap of known length is crawled, total and time left are there."""
+    world = await open_crawler(crawler_host_delay=0.05)
+    for number in range(30):
+        site.page(f"/{number}", prose(number))
+    site.answers["/s.xml"] = Reply(
+        "<urlset>" + "".join(f"<url><loc>{site.url(f'/{n}')}</loc></url>" for n in range(30)) + "</urlset>"
+    )
+    crawl = await world.ingest(site.url("/s.xml"), wait=False)
+    await seen(world, crawl.id, 5)
+    now = (await world.crawler.ingests.get(crawl.id, EVERYONE)).sources[0]
+    assert (now.progress.total, now.seconds_left is not None and 0 < now.seconds_left < 60) == (30, True)
+    await world.ended(crawl)
+
+
+async def test_one_slow_host_does_not_hold_up_another(world: World, site: Site) -> None:
+    """Two sources: one's pages hang until they time out, the other is done long before."""
+
+    async def hangs(request: Request, writer: Writer) -> None:
+        await asyncio.sleep(3)
+
+    site.answers["/slow"] = hangs
+    site.page("/quick", prose(1))
+    crawl = await world.ingest(site.url("/slow"), site.url("/quick"), wait=False)
+    async with asyncio.timeout(2.5):
+        while not await world.documents():
+            await asyncio.sleep(0.02)
+    await world.crawler.ingests.cancel(crawl.id, EVERYONE)
+
+
+async def test_a_document_deleted_during_its_ingest_stays_deleted(open_crawler: Opener, site: Site) -> None:
+    """A delete that comes after the ingest began outweighs it, though the ingest was explicit."""
+    world = await open_crawler(crawler_host_delay=0.05)
+    spec = linked(site, 20)
+    await world.ingest(spec)
+    victim = (await world.documents())[site.url("/19")]
+    crawl = await world.ingest(spec, wait=False)
+    await seen(world, crawl.id, 2)
+    await world.crawler.library.delete(victim.id, EVERYONE)
+    await world.ended(crawl)
+    assert site.url("/19") not in await world.documents()
+
+
+async def test_a_delete_ends_though_the_index_is_away(open_crawler: Opener, tmp_path: Path) -> None:
+    """The tombstone stands at once, texts and original go, and a job takes the chunks when the index is back."""
+    world = await open_crawler()
+    await world.ingest(str(write(tmp_path / "notes", a_md=words(1))))
+    document = (await world.documents())["file:a.md"]
+    world.index.refuse.append(Unavailable("away"))
+    buried = await world.crawler.library.delete(document.id, EVERYONE)
+    assert buried.state == "deleted"
+    jobs = await world.crawler.jobs.find(EVERYONE, kind=JobKind.DELETE)
+    assert [(job.target, job.state) for job in jobs] == [(document.id, JobState.QUEUED)]
+    with pytest.raises(NotFound):
+        await world.crawler.blobs.get(document.id)
+
+
+async def test_a_delete_that_was_interrupted_is_ended_at_the_next_start(open_crawler: Opener, tmp_path: Path) -> None:
+    """A crash right after the tombstone: the next start takes texts and original, and rings for the chunks."""
+    world = await open_crawler()
+    await world.ingest(str(write(tmp_path / "notes", a_md=words(1))))
+    document = (await world.documents())["file:a.md"]
+    await world.crawler.crawler.remover._bury(document)
+    assert await world.crawler.blobs.get(document.id)
+    assert await world.crawler.crawler.remover.finish() == 1
+    with pytest.raises(NotFound):
+        await world.crawler.blobs.get(document.id)
+    assert await world.crawler.crawler.remover.finish() == 0
+
+
+async def test_old_jobs_are_dropped(world: World, tmp_path: Path) -> None:
+    """Ended ingests are kept for their time, then whole families go."""
+    crawl = await world.ingest(str(write(tmp_path / "notes", a_md=words(1))))
+    await world.crawler.jobs.prune(crawl.updated_at + 3600)
+    with pytest.raises(NotFound):
+        await world.crawler.ingests.get(crawl.id, EVERYONE)
+
+
+async def test_texts_near_each_other_that_come_together_make_one_original(world: World, tmp_path: Path) -> None:
+    """Ten copies with another date each, in one folder: one is indexed, nine are its duplicates."""
+    notes = write(tmp_path / "notes", **{f"c{n}_md": f"Edition {n}.\n\n{words(5, 400)}" for n in range(10)})
+    await world.ingest(str(notes))
+    states = Counter(each.state for each in (await world.documents()).values())
+    assert states == {"indexed": 1, "duplicate": 9}
+    write(notes, **{"c3_md": words(77, 400)})
+    await world.ingest(str(notes))
+    states = Counter(each.state for each in (await world.documents()).values())
+    assert states == {"indexed": 2, "duplicate": 8}
+
+
+# ── Over gRPC ───────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_the_service_over_its_socket(open_crawler: Opener, tmp_path: Path) -> None:
+    """Every method once, through the client that the gateway uses."""
+    world = await open_crawler(crawler_max_bytes=1_000_000)
+    address = f"unix:{tmp_path}/s"
+    server = rpc.Server(address, world.crawler.services)
+    await server.start()
+    channel = rpc.connect(address)
+    client = Crawler(channel)
+    notes = write(tmp_path / "notes", a_md=f"# A\n\n{words(1)}")
+
+    crawl = await client.start_crawl("alpha", [SourceSpec(str(notes), every=3600.0)], EVERYONE)
+    states = [each async for each in client.watch_crawl(crawl.id, EVERYONE)]
+    assert states[-1].state is JobState.DONE
+    assert (await client.get_crawl(crawl.id, EVERYONE)).sources[0].kind == "folder"
+    assert [each.id for each in await client.list_crawls(EVERYONE)] == [crawl.id]
+    assert (await client.cancel_crawl(crawl.id, EVERYONE)).state is JobState.DONE
+    assert (await client.retry_crawl(crawl.id, EVERYONE)).state is JobState.DONE
+
+    async def files() -> object:
+        async def data() -> object:
+            yield words(2).encode()
+
+        yield UploadedFile("b.md", "text/markdown", data())  # type: ignore[arg-type]
+
+    sent = await client.upload("alpha", files(), EVERYONE)  # type: ignore[arg-type]
+    await world.ended(sent)
+
+    async def large() -> object:
+        async def data() -> object:
+            for _ in range(3):
+                yield b"a" * 500_000
+
+        yield UploadedFile("c.md", None, data())  # type: ignore[arg-type]
+
+    with pytest.raises(TooLarge):
+        await client.upload("alpha", large(), EVERYONE)  # type: ignore[arg-type]
+
+    documents, following = await client.list_documents(EVERYONE, author="alpha", limit=1)
+    assert (len(documents), bool(following)) == (1, True)
+    with pytest.raises(InvalidInput):
+        await client.list_documents(EVERYONE, state="lost")
+    id = document_id("alpha", "file:a.md")
+    found = await client.get_document(id, EVERYONE)
+    assert (found.version, found.text.startswith("# A"), found.source_address) == (1, True, str(notes))
+    with pytest.raises(NotFound):
+        await client.get_document(id, Scope(authors=("beta",)))
+    with pytest.raises(NotFound):
+        await client.get_document(id, EVERYONE, version=9)
+
+    source = next(each for each in await client.list_sources(EVERYONE) if each.kind == "folder")
+    assert source.every == 3600.0
+    assert (await client.put_source("alpha", SourceSpec(str(notes)), EVERYONE)).every is None
+    await world.ended(await client.refresh_source(source.id, EVERYONE))
+    assert (await client.delete_document(id, EVERYONE)).state == "deleted"
+    assert (await client.delete_document(id, EVERYONE)).state == "deleted"
+    await client.delete_source(source.id, EVERYONE)
+    assert [each.name for each in await client.list_authors(EVERYONE)] == ["alpha"]
+    assert (await client.delete_author("alpha", EVERYONE)).documents == 1
+    assert await client.list_authors(EVERYONE) == []
+    await channel.close()
+    await server.stop(0)
+
+
+async def test_an_upload_without_header_or_name_is_refused(world: World) -> None:
+    """The stream's order is checked."""
+
+    async def pieces(*given: crawler_pb2.UploadPiece) -> object:
+        for each in given:
+            yield each
+
+    servicer = world.crawler.services[0][1]
+    with pytest.raises(InvalidInput):
+        await servicer.upload(pieces())  # type: ignore[attr-defined]
+    header = crawler_pb2.UploadPiece(header=crawler_pb2.UploadHeader(author="alpha", scope={"everyone": True}))
+    with pytest.raises(InvalidInput):
+        await servicer.upload(pieces(header, crawler_pb2.UploadPiece(data=b"x")))  # type: ignore[attr-defined]
+    with pytest.raises(InvalidInput):
+        await servicer.upload(pieces(header))  # type: ignore[attr-defined]
+    with pytest.raises(InvalidInput):
+        await world.crawler.ingests.upload("alpha", uploaded(("../..", b"x")), EVERYONE, "")
