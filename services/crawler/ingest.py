@@ -251,7 +251,9 @@ class Ingests:
     async def cancel(self, id: str, scope: Scope) -> Crawl:
         """What is queued ends at once, what is running is asked to; what came in stays."""
         job = await self._ingest(id, scope)
-        await self._jobs.cancel(job.id, time.time())
+        # The store doesn't know that it has ended: its state is its children's.
+        if not (await self._crawl(job)).state.ended:
+            await self._jobs.cancel(job.id, time.time())
         return await self._crawl(await self._ingest(id, scope))
 
     async def retry(self, id: str, scope: Scope) -> Crawl:

@@ -41,7 +41,7 @@ async def seen(world: World, id: str, count: int) -> None:
 
 async def test_a_cancelled_crawl_ends_soon_and_goes_on_where_it_stopped(open_crawler: Opener, site: Site) -> None:
     """Cancel: within seconds, what came in stays. Retry: no page that is done with is fetched again."""
-    world = await open_crawler(crawler_host_delay=0.05)
+    world = await open_crawler(crawler_host_delay=0.1)
     crawl = await world.ingest(linked(site, 40), wait=False)
     await seen(world, crawl.id, 8)
     await world.crawler.ingests.cancel(crawl.id, EVERYONE)
