@@ -462,7 +462,7 @@ async def test_what_hangs_swells_or_dies_takes_nothing_with_it(tmp_path: Path) -
     await sandbox.close()
 
 
-def test_inflating_never_holds_more_than_its_limit() -> None:
+async def test_inflating_never_holds_more_than_its_limit() -> None:
     """A gzip bomb of 100 MB against a limit of 1 MB."""
     with pytest.raises(TooLarge):
         inflate(gzip.compress(b"\0" * 100_000_000), 1_000_000)
