@@ -210,7 +210,7 @@ async def build(
         Extraction(sandbox, seconds=given.crawler_extract_seconds),
         tools,
         concurrency=given.crawler_concurrency,
-        readers=given.crawler_readers * 4,
+        readers=given.crawler_readers * 16,
     )
     ingests = Ingests(documents, sources, jobs, blobs, queue, folders)
     library = Library(documents, sources, jobs, remover)

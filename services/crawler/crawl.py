@@ -83,7 +83,8 @@ class Crawler:
         concurrency: int,
         readers: int,
     ) -> None:
-        """`concurrency`: web pages of one job at once; `readers`: files read and extracted at once."""
+        """`concurrency`: web pages of one job at once; `readers`: files of one job read, extracted and saved at once:
+        more than there are processes that extract, for while some are extracted others are written."""
         self.documents = documents
         self.sources = sources
         self.blobs = blobs

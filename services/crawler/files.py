@@ -43,6 +43,7 @@ DEFAULT_EXCLUDE = (
     "*.min.js",
     "*.min.css",
     "*.map",
+    "*.svg",
     "*_pb2.py",
     "*_pb2.pyi",
     "*_pb2_grpc.py",

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import re
 import socket
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -37,6 +36,7 @@ _REGULAR = (0o100644, 0o100755, 0o100664)
 def read(
     *,
     address: str,
+    directory: str,
     ref: str,
     networks: str,
     user_agent: str,
@@ -50,44 +50,44 @@ def read(
     """Frames: {"commit", "total"}, then {"path", "sha"} with bytes, or {"path", "sha", "code", "message"} for a file
     that is left out. Where the ref still names `known_commit`, the first frame is all there is, with total None.
 
-    Raises NotFound, Forbidden, Unavailable, TooLarge, Unprocessable.
+    `directory`: an empty one, where a remote's objects are kept meanwhile; who made it removes it, for this process may
+    be killed. Raises NotFound, Forbidden, Unavailable, TooLarge, Unprocessable.
     """
-    with tempfile.TemporaryDirectory(prefix="twin-git-") as directory:
-        if "://" in address:
-            remote = _Remote(address, networks, user_agent, most_bytes, seconds)
-            commit_id = remote.find(ref)
-            if commit_id.decode() == known_commit:
-                yield {"commit": known_commit, "total": None}, b""
-                return
-            repository = remote.fetch(commit_id, directory)
-            commit = repository[commit_id]
-        else:
-            repository, commit = _local(address, ref)
-            if commit.id.decode() == known_commit:
-                yield {"commit": known_commit, "total": None}, b""
-                return
-        while not isinstance(commit, Commit):
-            if not hasattr(commit, "object"):
-                raise Unprocessable("The ref names no commit.")
-            commit = repository[commit.object[1]]  # an annotated tag
-        chosen = selection(options)
-        files: list[tuple[str, ObjectID]] = []
-        for number, entry in enumerate(iter_tree_contents(repository.object_store, commit.tree)):
-            # Trees that hold one another over and over multiply without end (a "git bomb").
-            if number > most_files * 10:
-                raise TooLarge(f"The repository has more than {most_files * 10:,} entries.")
-            path = entry.path.decode("utf-8", "surrogateescape")
-            if entry.mode in _REGULAR and len(path) <= 4096 and chosen.takes(path):
-                files.append((path, entry.sha))
-            if len(files) > most_files:
-                raise TooLarge(f"More than {most_files:,} files are chosen. Narrow them with include or exclude.")
-        yield {"commit": commit.id.decode(), "total": len(files)}, b""
-        for path, sha in files:
-            frame = {"path": path, "sha": sha.decode()}
-            try:
-                yield frame, _content(repository, path, sha, most_file_bytes)
-            except (TooLarge, UnsupportedMedia, Unprocessable) as error:
-                yield {**frame, "code": error.code, "message": error.message}, b""
+    if "://" in address:
+        remote = _Remote(address, networks, user_agent, most_bytes, seconds)
+        commit_id = remote.find(ref)
+        if commit_id.decode() == known_commit:
+            yield {"commit": known_commit, "total": None}, b""
+            return
+        repository = remote.fetch(commit_id, directory)
+        commit = repository[commit_id]
+    else:
+        repository, commit = _local(address, ref)
+        if commit.id.decode() == known_commit:
+            yield {"commit": known_commit, "total": None}, b""
+            return
+    while not isinstance(commit, Commit):
+        if not hasattr(commit, "object"):
+            raise Unprocessable("The ref names no commit.")
+        commit = repository[commit.object[1]]  # an annotated tag
+    chosen = selection(options)
+    files: list[tuple[str, ObjectID]] = []
+    for number, entry in enumerate(iter_tree_contents(repository.object_store, commit.tree)):
+        # Trees that hold one another over and over multiply without end (a "git bomb").
+        if number > most_files * 10:
+            raise TooLarge(f"The repository has more than {most_files * 10:,} entries.")
+        path = entry.path.decode("utf-8", "surrogateescape")
+        if entry.mode in _REGULAR and len(path) <= 4096 and chosen.takes(path):
+            files.append((path, entry.sha))
+        if len(files) > most_files:
+            raise TooLarge(f"More than {most_files:,} files are chosen. Narrow them with include or exclude.")
+    yield {"commit": commit.id.decode(), "total": len(files)}, b""
+    for path, sha in files:
+        frame = {"path": path, "sha": sha.decode()}
+        try:
+            yield frame, _content(repository, path, sha, most_file_bytes)
+        except (TooLarge, UnsupportedMedia, Unprocessable) as error:
+            yield {**frame, "code": error.code, "message": error.message}, b""
 
 
 def _content(repository: Repo, path: str, sha: ObjectID, limit: int) -> bytes:

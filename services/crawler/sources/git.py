@@ -10,8 +10,11 @@ fetched.
 from __future__ import annotations
 
 import asyncio
+import shutil
+import tempfile
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
+from typing import Any
 
 from services.crawler.address import git_address
 from services.crawler.folders import is_local
@@ -32,7 +35,7 @@ async def open(source: Source, tools: Tools) -> Listing:
         raise InvalidInput("The option ref is the name of a branch or tag, or a commit id.", param="options.ref")
     # Another extractor reads the same commit anew.
     commit, _, extractor = source.options.get("commit", "").partition(" ")
-    header = {
+    header: dict[str, Any] = {
         "address": address,
         "ref": ref,
         "networks": tools.networks,
@@ -44,41 +47,51 @@ async def open(source: Source, tools: Tools) -> Listing:
         "most_file_bytes": tools.bounds.file_bytes,
         "seconds": tools.bounds.repository_seconds,
     }
+    directory = await asyncio.to_thread(tempfile.mkdtemp, prefix="twin-git-")
+    header["directory"] = directory
     frames = tools.repositories.stream("git", header, seconds=tools.bounds.repository_seconds)
     try:
         first, _ = await anext(frames)
-    except StopAsyncIteration as error:
-        raise Unprocessable("The repository cannot be read.") from error
-    except Exception:
+    except BaseException as error:
         await frames.aclose()
+        await asyncio.to_thread(shutil.rmtree, directory, ignore_errors=True)
+        if isinstance(error, StopAsyncIteration):
+            raise Unprocessable("The repository cannot be read.") from error
         raise
     if first["total"] is None:
         async for _ in frames:  # to its end, so that the child can be used again
             pass
-    return _Repository(source, first["commit"], first["total"], frames)
+        await asyncio.to_thread(shutil.rmtree, directory, ignore_errors=True)
+    return _Repository(source, first["commit"], first["total"], frames, directory)
 
 
 class _Repository:
     complete = True
     wants_links = False
 
-    def __init__(self, source: Source, commit: str, total: int | None, frames: AsyncGenerator[Frame, None]) -> None:
+    def __init__(
+        self, source: Source, commit: str, total: int | None, frames: AsyncGenerator[Frame, None], directory: str
+    ) -> None:
         self.total = total
         self.unchanged = total is None
         self.notes = {"commit": f"{commit} {EXTRACTOR}"}
         self._source = source
         self._frames = frames
+        self._directory = directory
 
     async def items(self) -> AsyncGenerator[Item, None]:
-        async with aclosing(self._frames):
-            async for answer, data in self._frames:
-                path: str = answer["path"]
-                yield Item(
-                    (git_address(self._source.address, path),),
-                    read=_reader(path, data, answer.get("code"), answer.get("message", "")),
-                    stamp=answer["sha"],
-                    size=len(data),
-                )
+        try:
+            async with aclosing(self._frames):
+                async for answer, data in self._frames:
+                    path: str = answer["path"]
+                    yield Item(
+                        (git_address(self._source.address, path),),
+                        read=_reader(path, data, answer.get("code"), answer.get("message", "")),
+                        stamp=answer["sha"],
+                        size=len(data),
+                    )
+        finally:
+            await asyncio.to_thread(shutil.rmtree, self._directory, ignore_errors=True)
 
     def handled(self, item: Item, links: Links | None) -> None:
         return None
