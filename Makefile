@@ -71,7 +71,7 @@ format: $(VENV)/dev ## Format and mend what can be mended by itself
 
 .PHONY: test
 test: $(VENV)/dev ## Run the tests
-	@$(BIN)/pytest $(if $(TESTS),$(TESTS),tests)
+	@$(BIN)/pytest $(if $(TESTS),$(TESTS),-n 2 tests)
 
 .PHONY: protos
 protos: $(VENV)/dev ## Make the gRPC stubs again from the .proto files

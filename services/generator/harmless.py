@@ -92,9 +92,11 @@ class Settling:
             self._space = " "
         if self._last == "]" and not self._space and body[0] in ":(" and not self._fence:
             self._space = " "
+        if self._last == "<" and not self._space and (body[0].isalpha() or body[0] in "/!?") and not self._fence:
+            self._space = " "  # what stood between, a dropped mark, kept it from being a tag
         given = self._space + body
         self._space = text[len(body) :]
-        self._last = given[-1]
+        self._last = "" if body == "\\<" else given[-1]
         return given
 
     def _fenced(self) -> tuple[int, str] | None:
@@ -123,9 +125,8 @@ class Settling:
             return self._plain(text)
         if opener.start() > 0:
             if "\n" in text[: opener.start()]:
-                end = text.index("\n") + 1
-                return end, text[:end]
-            return opener.start(), text[: opener.start()]
+                return self._plain(text)
+            return opener.start(), _parted(text[: opener.start()])
         mark = opener.group()
         if mark == "\\":
             return self._escape(text)
@@ -142,12 +143,12 @@ class Settling:
     def _plain(self, text: str) -> tuple[int, str] | None:
         if "\n" in text:
             end = text.index("\n") + 1
-            return end, text[:end]
+            return end, _parted(text[:end])
         if self._ended:
-            return len(text), text
+            return len(text), _parted(text)
         held = _COULD_BE_ADDRESS.search(text)
         length = held.start() if held else len(text) - text.endswith("!")
-        return (length, text[:length]) if length else _WAIT
+        return (length, _parted(text[:length])) if length else _WAIT
 
     def _escape(self, text: str) -> tuple[int, str] | None:
         if len(text) < 2:
@@ -240,6 +241,11 @@ class Settling:
             return _WAIT if found is not None else (1, text[0])
         address = found.group().rstrip(".,;:!?")
         return len(address), self._shown(address)
+
+
+def _parted(plain: str) -> str:
+    """Plain text whose brackets open no link's address and no definition."""
+    return plain.replace("](", "] (").replace("]:", "] :")
 
 
 def _info(info: str) -> str:
