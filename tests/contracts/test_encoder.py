@@ -24,9 +24,9 @@ TEXTS = [
 ]
 
 
-@pytest.fixture(scope="module", params=URLS)
-async def encoder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Encoder]:
-    opened: Encoder = await open_adapter("encoder", request.param, tmp_path_factory.mktemp("data"))
+@pytest.fixture(params=URLS)
+async def encoder(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Encoder]:
+    opened: Encoder = await open_adapter("encoder", request.param, tmp_path)
     yield opened
     await opened.close()
     await opened.close()
