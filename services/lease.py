@@ -31,6 +31,7 @@ from dataclasses import replace
 
 import structlog
 
+from services import telemetry
 from services.domain import Job, JobKind, JobState, Progress
 from services.errors import Cancelled, Conflict, DeadlineExceeded, LeaseLost, Overloaded, TwinError, Unavailable
 from services.ports import Jobs, Queue
@@ -139,6 +140,7 @@ class Lease:
             self.lost = True
             _log.info("job.lost", job=self.job.id, kind=self.job.kind)
             return False
+        telemetry.JOBS.labels(self.job.kind, state).inc()
         return True
 
 

@@ -81,16 +81,12 @@ class Documents(Protocol):
         """Write the record, with `text` as the text of `document.version` and the addresses that lead to it.
 
         Atomic. The record's `revision` must be the stored one (0: must not exist): else Conflict. Returns the new
-        record. Texts of versions that are neither the newest, nor the indexed one, nor pinned may be dropped.
+        record. Every version's text is kept until `purge`: an answer may cite it.
         """
         ...
 
     async def text(self, id: str, version: int) -> tuple[str, str]:
         """(text, cleaner that made it) of one version. NotFound."""
-        ...
-
-    async def pin(self, versions: Collection[tuple[str, int]]) -> None:
-        """Keep these (document, version)s: an answer cites them."""
         ...
 
     async def find(self, query: DocumentQuery) -> DocumentPage: ...
@@ -111,7 +107,7 @@ class Documents(Protocol):
     async def authors(self, scope: Scope) -> list[Author]: ...
 
     async def purge(self, id: str) -> None:
-        """Take a tombstoned document's texts, sketch and pins; the tombstone itself stays."""
+        """Take a tombstoned document's texts and sketch; the tombstone itself stays."""
         ...
 
     async def close(self) -> None: ...

@@ -236,7 +236,6 @@ class Caller:
     """Calls one service's methods over a channel, and turns statuses back into errors."""
 
     def __init__(self, channel: Any, service: ServiceDescriptor) -> None:
-        self._service = service
         self._calls: dict[str, Any] = {}
         for method in service.methods:
             make = {

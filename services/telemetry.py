@@ -13,7 +13,7 @@ import secrets
 import sys
 
 import structlog
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 
 _TRACE: contextvars.ContextVar[str] = contextvars.ContextVar("twin_trace", default="")
 _TRACEPARENT = re.compile(r"00-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}")
@@ -32,8 +32,6 @@ HTTP_SECONDS = Histogram(
     buckets=_BUCKETS,
 )
 JOBS = Counter("twin_jobs_total", "Claimed jobs by how they ended.", ["kind", "state"], registry=REGISTRY)
-JOB_SECONDS = Histogram("twin_job_seconds", "Time a claimed job took.", ["kind"], registry=REGISTRY, buckets=_BUCKETS)
-QUEUE_DEPTH = Gauge("twin_queue_depth", "Jobs waiting in the store.", ["kind"], registry=REGISTRY)
 CHUNKS = Counter("twin_chunks_embedded_total", "Chunks embedded.", registry=REGISTRY)
 TOKENS = Counter("twin_tokens_total", "Tokens of prompts and completions.", ["kind", "model"], registry=REGISTRY)
 ANSWERS = Counter("twin_answers_total", "Answers by how well the passages answered.", ["evidence"], registry=REGISTRY)
@@ -58,11 +56,6 @@ def new_trace(traceparent: str | None = None) -> str:
     _TRACE.set(trace)
     structlog.contextvars.bind_contextvars(trace=trace)
     return trace
-
-
-def trace_id() -> str:
-    """The current trace's id, or nothing outside a request."""
-    return _TRACE.get()
 
 
 def traceparent() -> str:

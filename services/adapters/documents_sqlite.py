@@ -63,7 +63,6 @@ STEPS: Sequence[Step] = (
         document_id TEXT NOT NULL, version INTEGER NOT NULL, cleaner TEXT NOT NULL, text BLOB NOT NULL,
         UNIQUE (document_id, version)
     );
-    CREATE TABLE pins (document_id TEXT, version INTEGER, PRIMARY KEY (document_id, version)) WITHOUT ROWID;
     CREATE TABLE aliases (
         author TEXT, address TEXT, document_id TEXT NOT NULL, PRIMARY KEY (author, address)
     ) WITHOUT ROWID;
@@ -136,8 +135,6 @@ class SqliteDocuments:
                     "INSERT OR REPLACE INTO texts (document_id, version, cleaner, text) VALUES (?, ?, ?, ?)",
                     (new.id, new.version, cleaner, packed),
                 )
-            if document.version > 1:
-                connection.execute(_DROP_TEXTS, {"id": new.id, "newest": new.version, "indexed": new.indexed_version})
             return new
 
         return await self._database.write(write)
@@ -151,13 +148,6 @@ class SqliteDocuments:
             raise NotFound("There is no such version of the document, or its text is no longer kept.")
 
         return await self._database.read(read)
-
-    async def pin(self, versions: Collection[tuple[str, int]]) -> None:
-        if versions:
-            pins = sorted(versions)
-            await self._database.write(
-                lambda connection: connection.executemany("INSERT OR IGNORE INTO pins VALUES (?, ?)", pins).fetchall()
-            )
 
     async def find(self, query: DocumentQuery) -> DocumentPage:
         conditions = ["state <> 'deleted'" if query.state is None else "state = :state"]
@@ -246,7 +236,6 @@ class SqliteDocuments:
             if row is not None:
                 _forget_sketch(connection, row)
                 connection.execute("DELETE FROM texts WHERE document_id = ?", (id,))
-                connection.execute("DELETE FROM pins WHERE document_id = ?", (id,))
 
         await self._database.write(write)
 
@@ -256,12 +245,6 @@ class SqliteDocuments:
 
 _INSERT = f"INSERT INTO documents ({_COLUMNS}) VALUES ({', '.join('?' * len(_FIELDS))}) ON CONFLICT DO NOTHING"
 _UPDATE = f"UPDATE documents SET {', '.join(f'{name} = ?' for name in _FIELDS)} WHERE id = ? AND revision = ?"
-
-# Kept beside what the port names: the version searchable before this one, which an answer now being written may cite.
-_DROP_TEXTS = """
-    DELETE FROM texts WHERE document_id = :id AND version <> :newest AND version IS NOT :indexed
-    AND version IS NOT (SELECT max(version) FROM texts WHERE document_id = :id AND version < :indexed)
-    AND NOT EXISTS (SELECT 1 FROM pins WHERE pins.document_id = :id AND pins.version = texts.version)"""
 
 # Each part walks an index made for it, the last two by order: without statistics SQLite would walk all documents. A
 # changed fingerprint makes one of them large: its ids are sorted, and no record beyond the page is read.

@@ -140,7 +140,7 @@ class Remover:
         return document
 
     async def _take(self, document: Document) -> Document:
-        """Texts, sketch, pins and original of a tombstone; the tombstone as it is then."""
+        """Texts, sketch and original of a tombstone; the tombstone as it is then."""
         while True:
             now = (await self._documents.get([document.id]))[document.id]
             if now.deleted_at is None or not now.raw_hash.startswith(_UNFINISHED):

@@ -14,6 +14,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
+from services import telemetry
 from services.domain import Chunk, Document
 from services.errors import Conflict, InvalidInput
 from services.feature.chunk import chunk
@@ -156,6 +157,7 @@ async def _parts(generation: Generation, work: Work) -> list[_Part]:
 async def _stage(generation: Generation, batch: Sequence[_Part]) -> None:
     texts = [each.embedded_text for part in batch for each in part.fresh]
     vectors = await generation.encoder.encode(texts)
+    telemetry.CHUNKS.inc(len(texts))
     rows = iter(vectors)
 
     async def stage(part: _Part, found: dict[str, Vectors]) -> None:

@@ -21,6 +21,7 @@ from typing import Protocol
 
 import structlog
 
+from services import telemetry
 from services.clients import Embedded
 from services.domain import (
     AnswerEvent,
@@ -155,6 +156,7 @@ class Generate:
             if begun:
                 answer.note("total")
                 self._record.save(self._entry(answer))
+                self._count(answer)
 
     async def _answer(self, answer: _Answer) -> AsyncGenerator[AnswerEvent, None]:
         request = answer.request
@@ -292,6 +294,13 @@ class Generate:
             frequency_penalty=request.frequency_penalty,
             presence_penalty=request.presence_penalty,
         )
+
+    def _count(self, answer: _Answer) -> None:
+        telemetry.ANSWERS.labels(answer.evidence).inc()
+        telemetry.TOKENS.labels("prompt", self.name).inc(answer.usage.prompt_tokens)
+        telemetry.TOKENS.labels("completion", self.name).inc(answer.usage.completion_tokens)
+        for each in answer.support:
+            telemetry.SUPPORT.labels(each.verdict).inc()
 
     def _entry(self, answer: _Answer) -> Generation:
         return Generation(

@@ -132,7 +132,6 @@ async def test_a_failed_newer_version_keeps_the_older_one(other: World) -> None:
 async def test_a_newer_cleaner_makes_a_new_version(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Promise 4: a version that may be cited keeps its text; what a newer cleaner makes of it is the next version."""
     document = await world.bring("one", TEXT)
-    await world.documents.pin([(document.id, document.version)])
     for module in (featurize, generations):
         monkeypatch.setattr(module, "CLEANER", "clean/2")
     monkeypatch.setattr(featurize, "clean", lambda text: text.replace("says", "SAYS"))
