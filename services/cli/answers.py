@@ -115,7 +115,7 @@ def search(
     for number, passage in enumerate(result["passages"], 1):
         document = passage["document"]
         out.print(f"[bold]{number}[/]  {passage['score']:.3f}  ", end="")
-        out.print(f"{document['title'] or document['url']}  {passage['heading']}", markup=False, style="bold")
+        out.print(place(document["title"] or document["url"], passage["heading"]), markup=False, style="bold")
         out.print(f"   {document['url']}", markup=False, style="dim")
         out.print("   " + " ".join(passage["text"].split())[:300], markup=False)
         if explain:
@@ -164,15 +164,18 @@ async def answer(api: Api, body: dict[str, Any]) -> dict[str, Any]:
     if citations:
         out.print()
     for number, citation in sorted(citations.items()):
-        title, heading = citation["title"], citation["heading"]
-        place = heading if heading.startswith(title) else " › ".join(filter(None, (title, heading)))
-        out.print(f"[{number}] {place}", markup=False)
+        out.print(f"[{number}] {place(citation['title'], citation['heading'])}", markup=False)
         out.print(f"    {citation['url']}", markup=False, style="dim")
     if unsupported:
         err.print(f"{unsupported} sentence(s) are not supported by what they cite.")
     for notice in started.get("notices", []):
         err.print(notice, markup=False, style="dim")
     return {"text": "".join(text), "twin": started}
+
+
+def place(title: str, heading: str) -> str:
+    """A document's title and the headings above a passage, which often begin with the title."""
+    return heading if heading.startswith(title) else " › ".join(filter(None, (title, heading)))
 
 
 def _filter(source: str | None, language: str | None, since: str | None, until: str | None) -> dict[str, str]:

@@ -24,7 +24,8 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 AuthorOption = Annotated[str | None, typer.Option("--author", "-a", envvar="TWIN_AUTHOR", help="Whose writing.")]
 
-out = Console(highlight=False, soft_wrap=True)
+# A pipe has no width: tables are not cut for it.
+out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 1000)
 err = Console(stderr=True, highlight=False)
 
 
