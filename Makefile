@@ -33,6 +33,11 @@ $(VENV)/dev: $(UV) locks/dev.txt pyproject.toml
 	@$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	@touch $(VENV)/run $@
 
+# torch as the registry has it is the CUDA build: gigabytes.
+$(VENV)/torch: $(VENV)/dev locks/torch.txt
+	@$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r locks/torch.txt
+	@touch $@
+
 $(VENV)/bench: $(VENV)/dev locks/bench.txt
 	@$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r locks/bench.txt
 	@touch $@
@@ -40,8 +45,9 @@ $(VENV)/bench: $(VENV)/dev locks/bench.txt
 .PHONY: lock
 lock: $(UV) ## Resolve the hashed lock files again from pyproject.toml
 	$(UV) pip compile $(LOCK) --extra embedded -o locks/run.txt
-	$(UV) pip compile $(LOCK) --extra embedded --extra llamacpp --group dev -c locks/run.txt -o locks/dev.txt
-	$(UV) pip compile $(LOCK) --extra embedded --extra llamacpp --group dev --group bench -c locks/dev.txt -o locks/bench.txt
+	$(UV) pip compile $(LOCK) --extra embedded --extra llamacpp --extra servers --group dev -c locks/run.txt -o locks/dev.txt
+	$(UV) pip compile $(LOCK) --extra embedded --extra llamacpp --extra servers --extra torch --group dev -c locks/dev.txt -o locks/torch.txt
+	$(UV) pip compile $(LOCK) --extra embedded --extra llamacpp --extra servers --extra torch --group dev --group bench -c locks/torch.txt -o locks/bench.txt
 LOCK := --quiet --universal --generate-hashes --no-emit-index-url --no-header --python-version 3.11 pyproject.toml locks/build.in
 
 # ── Using it ────────────────────────────────────────────────────────────────────────────────────────
@@ -72,6 +78,12 @@ format: $(VENV)/dev ## Format and mend what can be mended by itself
 .PHONY: test
 test: $(VENV)/dev ## Run the tests
 	@$(BIN)/pytest $(if $(TESTS),$(TESTS),-n 2 tests)
+
+.PHONY: fuzz
+fuzz: $(VENV)/dev ## Run the property tests on new random examples, as often as ROUNDS says
+	@for round in $$(seq $(ROUNDS)); do $(BIN)/pytest -q -n 2 --hypothesis-profile=default $(FUZZED); done
+ROUNDS ?= 1
+FUZZED := $(shell grep -rl "from hypothesis" tests)
 
 .PHONY: protos
 protos: $(VENV)/dev ## Make the gRPC stubs again from the .proto files

@@ -103,7 +103,7 @@ class Settling:
         line, newline, _ = self._pending.partition("\n")
         closing = line.strip()
         if newline or self._ended:
-            if closing.startswith(self._fence) and not closing.strip(self._fence[0]):
+            if self._line_start and closing.startswith(self._fence) and not closing.strip(self._fence[0]):
                 self._fence = ""
                 return len(line) + len(newline), closing + newline
             return len(line) + len(newline), line + newline
