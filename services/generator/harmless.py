@@ -35,7 +35,7 @@ def harmless(text: str, citable: Collection[int] = (), addresses: Collection[str
 def label(text: str) -> str:
     """A title or heading as one line of plain words, safe inside bold text and brackets."""
     plain = harmless(" ".join(text.replace("`", "'").replace("~", "-").split())).replace("`", "")
-    return re.sub(r"(?<!\\)([*_~#|\[\]<])", r"\\\1", plain)
+    return re.sub(r"\\.|[*_~#|\[\]<]", lambda found: found[0] if len(found[0]) == 2 else f"\\{found[0]}", plain)
 
 
 class Settling:
