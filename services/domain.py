@@ -156,6 +156,8 @@ class Job:
     failure: str | None = None
     created_at: float = 0.0
     updated_at: float = 0.0
+    trace: str = ""
+    """W3C traceparent of what asked for it: who works on it goes on with that trace. Empty: of nothing exported."""
 
 
 @dataclass(frozen=True, slots=True)

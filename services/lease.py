@@ -27,6 +27,7 @@ import secrets
 import socket
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 
 import structlog
@@ -264,7 +265,8 @@ class Worker:
     async def _call(self, leases: list[Lease]) -> None:
         """One call of the handler, and an end for every lease that it leaves."""
         try:
-            await self._handle(leases)
+            with self._span(leases):
+                await self._handle(leases)
         except TwinError as error:
             failure: TwinError = error
         except Exception:  # noqa: BLE001  logged; the job ends with an error that tells nothing internal
@@ -283,6 +285,22 @@ class Worker:
                     await self._call([lease])
         else:
             await asyncio.gather(*(lease.fail(failure) for lease in left))
+
+    def _span(self, leases: Sequence[Lease]) -> AbstractContextManager[telemetry.Span]:
+        """Goes on with the trace that asked for the first of the jobs; other traces among them are linked."""
+        traces = list(dict.fromkeys(lease.job.trace for lease in leases if lease.job.trace))
+        return telemetry.span(
+            f"{self._kind.value} process",
+            telemetry.SpanKind.CONSUMER,
+            {
+                "messaging.operation.type": "process",
+                "messaging.destination.name": self._kind.value,
+                "messaging.batch.message_count": len(leases),
+                "twin.job.id": leases[0].job.id,
+            },
+            parent={"traceparent": traces[0] if traces else ""},
+            links=traces[1:],
+        )
 
     async def _keep_loop(self) -> None:
         """Renew leases, and write the progress that was reported."""

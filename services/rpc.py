@@ -16,6 +16,8 @@ import json
 import re
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
 import grpc
@@ -50,6 +52,8 @@ DEFAULT_DEADLINE = 60.0
 """Seconds granted to a call that names no deadline (grpcurl, say)."""
 MAX_CONCURRENT = 1000
 """Calls at once in a server; more are RESOURCE_EXHAUSTED."""
+CONNECTION_AGE = 300
+"""Seconds after which a connection is closed once its calls have ended."""
 _ERROR = "twin-error-bin"
 _OPTIONS = (
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
@@ -61,28 +65,76 @@ _OPTIONS = (
 )
 
 
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who a service is, by files in PEM: its certificate and key, and the authority whose certificates it believes."""
+
+    certificate: Path
+    key: Path
+    authority: Path
+
+    def server(self) -> Any:
+        """Server credentials; the files are read again for each new connection, so a renewed certificate is taken up
+        by itself."""
+
+        def read() -> Any:
+            return grpc.ssl_server_certificate_configuration(
+                [(self.key.read_bytes(), self.certificate.read_bytes())], self.authority.read_bytes()
+            )
+
+        def again() -> Any:
+            try:
+                return read()
+            except OSError as error:  # being renewed just now: the last ones hold
+                log.warning("certificate not read", error=error.strerror)
+                return None
+
+        return grpc.dynamic_ssl_server_credentials(read(), again, require_client_authentication=True)
+
+    def channel(self) -> Any:
+        return grpc.ssl_channel_credentials(
+            self.authority.read_bytes(), self.key.read_bytes(), self.certificate.read_bytes()
+        )
+
+
 # ── Serving ─────────────────────────────────────────────────────────────────────────────────────────
 
 
 class Server:
     """A server of one or more services on one address (`unix:/path` or `host:port`)."""
 
-    def __init__(self, address: str, services: Sequence[tuple[ServiceDescriptor, object]]) -> None:
+    def __init__(
+        self,
+        address: str,
+        services: Sequence[tuple[ServiceDescriptor, object]],
+        *,
+        concurrent: int = MAX_CONCURRENT,
+        identity: Identity | None = None,
+    ) -> None:
+        """`concurrent`: calls at once; more are RESOURCE_EXHAUSTED. `identity`: only who proves one of the same
+        authority is listened to."""
         self.address = address
         self._services = services
+        self._concurrent = concurrent
+        self._identity = identity
         self._health = health.aio.HealthServicer()
         self._server: Any = None
 
     async def start(self) -> int:
         """Listen; returns the port (0 for a Unix socket). Unavailable when the address is taken."""
-        server = grpc.aio.server(options=_OPTIONS, maximum_concurrent_rpcs=MAX_CONCURRENT)
+        # Connections end now and then, so that clients find servers that came later.
+        ages = () if self.address.startswith("unix:") else (("grpc.max_connection_age_ms", CONNECTION_AGE * 1000),)
+        server = grpc.aio.server(options=(*_OPTIONS, *ages), maximum_concurrent_rpcs=self._concurrent)
         for descriptor, servicer in self._services:
             server.add_generic_rpc_handlers((_handlers(descriptor, servicer),))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         names = [descriptor.full_name for descriptor, _ in self._services]
         reflection.enable_server_reflection([*names, health.SERVICE_NAME, reflection.SERVICE_NAME], server)
         try:
-            port = server.add_insecure_port(self.address)
+            if self._identity is None or self.address.startswith("unix:"):
+                port = server.add_insecure_port(self.address)
+            else:
+                port = server.add_secure_port(self.address, self._identity.server())
         except RuntimeError as error:
             raise Unavailable(f"Cannot listen on {self.address}: is it taken? Choose another address.") from error
         await server.start()
@@ -178,7 +230,15 @@ class _Handling:
 
     async def __aenter__(self) -> _Handling:
         metadata = dict(self.context.invocation_metadata() or ())
-        telemetry.new_trace(str(metadata.get("traceparent", "")))
+        service, _, method = self.name.partition("/")
+        self._spanning = telemetry.span(
+            f"twin.v1.{self.name}",
+            telemetry.SpanKind.SERVER,
+            {"rpc.system": "grpc", "rpc.service": f"twin.v1.{service}", "rpc.method": method},
+            parent={"traceparent": str(metadata.get("traceparent", ""))},
+        )
+        self._span = self._spanning.__enter__()
+        telemetry.RPC_RUNNING.inc()
         return self
 
     async def __aexit__(self, kind: object, error: BaseException | None, traceback: object) -> bool:
@@ -196,7 +256,14 @@ class _Handling:
             )
             return False
         finally:
-            telemetry.RPC_SECONDS.labels(self.name, code).observe(time.perf_counter() - self.began)
+            telemetry.RPC_RUNNING.dec()
+            telemetry.RPC_SECONDS.labels(self.name, code).observe(
+                time.perf_counter() - self.began, telemetry.exemplar()
+            )
+            self._span.set_attribute("rpc.grpc.status_code", grpc.StatusCode[code].value[0])
+            if code != "OK":
+                self._span.set_attribute("error.type", code)
+            self._spanning.__exit__(None, None, None)
 
 
 def _translate(error: BaseException, name: str) -> TwinError:
@@ -237,6 +304,8 @@ class Caller:
 
     def __init__(self, channel: Any, service: ServiceDescriptor) -> None:
         self._calls: dict[str, Any] = {}
+        self._service = service.full_name
+        self._budget = RetryBudget()
         for method in service.methods:
             make = {
                 (False, False): channel.unary_unary,
@@ -253,56 +322,95 @@ class Caller:
         self, method: str, request: Message, kind: type[M], *, timeout: float, idempotent: bool = False
     ) -> M:
         """One request, one answer of `kind`, within `timeout` seconds. Idempotent ones are tried again while the
-        service is unavailable and time is left."""
+        service is unavailable, time is left and the budget of retries allows."""
         until = time.monotonic() + timeout
         pause = 0.05
-        while True:
-            try:
-                answer = await self._calls[method](
-                    request, timeout=max(0.001, until - time.monotonic()), metadata=_metadata()
-                )
-            except grpc.aio.AioRpcError as error:
-                translated = _error(error)
-                again = idempotent and isinstance(translated, Unavailable) and translated.retry_after is None
-                if not again or time.monotonic() + pause >= until or pause > 1:
-                    raise translated from None
-                await asyncio.sleep(pause)
-                pause *= 2
-            else:
-                return _typed(answer, kind)
+        with telemetry.span(f"{self._service}/{method}", telemetry.SpanKind.CLIENT, self._attributes(method)):
+            while True:
+                try:
+                    answer = await self._calls[method](
+                        request, timeout=max(0.001, until - time.monotonic()), metadata=_metadata()
+                    )
+                except grpc.aio.AioRpcError as error:
+                    translated = _error(error)
+                    again = idempotent and isinstance(translated, Unavailable) and translated.retry_after is None
+                    if not again or time.monotonic() + pause >= until or pause > 1 or not self._budget.take():
+                        raise translated from None
+                    await asyncio.sleep(pause)
+                    pause *= 2
+                else:
+                    self._budget.give()
+                    return _typed(answer, kind)
 
     async def stream(self, method: str, request: Message, kind: type[M], *, timeout: float) -> AsyncGenerator[M, None]:
         """One request, a stream of answers; closing the iterator cancels the call."""
-        call = self._calls[method](request, timeout=timeout, metadata=_metadata())
+        made = telemetry.begin(f"{self._service}/{method}", telemetry.SpanKind.CLIENT, self._attributes(method))
+        call = self._calls[method](request, timeout=timeout, metadata=_metadata(made))
         try:
             async for message in call:
                 yield _typed(message, kind)
         except grpc.aio.AioRpcError as error:
-            raise _error(error) from None
+            translated = _error(error)
+            telemetry.failed(made, translated)
+            raise translated from None
         finally:
             call.cancel()
+            made.end()
 
     async def collect(self, method: str, requests: AsyncIterator[Message], kind: type[M], *, timeout: float) -> M:
         """A stream of requests, one answer."""
-        try:
-            answer = await self._calls[method](requests, timeout=timeout, metadata=_metadata())
-        except grpc.aio.AioRpcError as error:
-            raise _error(error) from None
-        return _typed(answer, kind)
+        with telemetry.span(f"{self._service}/{method}", telemetry.SpanKind.CLIENT, self._attributes(method)):
+            try:
+                answer = await self._calls[method](requests, timeout=timeout, metadata=_metadata())
+            except grpc.aio.AioRpcError as error:
+                raise _error(error) from None
+            return _typed(answer, kind)
+
+    def _attributes(self, method: str) -> dict[str, str]:
+        return {"rpc.system": "grpc", "rpc.service": self._service, "rpc.method": method}
 
 
-def connect(address: str) -> Any:
-    """A channel to a service; every address that a name resolves to is used in turn."""
+class RetryBudget:
+    """Retries are for single failures: where most calls fail, more calls make it worse. Each retry takes one of ten
+    tokens, each success gives a tenth back (the numbers of gRPC's retryThrottling, proposal A6)."""
+
+    MOST = 10.0
+    A_SUCCESS = 0.1
+
+    def __init__(self) -> None:
+        self._tokens = self.MOST
+
+    def take(self) -> bool:
+        """Whether one more retry is within the budget: while more than half of it is left."""
+        allowed = self._tokens > self.MOST / 2
+        self._tokens = max(0.0, self._tokens - 1)
+        return allowed
+
+    def give(self) -> None:
+        self._tokens = min(self.MOST, self._tokens + self.A_SUCCESS)
+
+
+def connect(address: str, identity: Identity | None = None) -> Any:
+    """A channel to a service; every address that a name resolves to is used in turn, those left out whose health says
+    that they don't serve. With an identity both sides prove theirs."""
     config: dict[str, Any] = {"loadBalancingConfig": [{"round_robin": {}}]}
-    if not address.startswith("unix:"):
+    options: list[tuple[str, Any]] = list(_OPTIONS)
+    if address.startswith("unix:"):
+        # Unix sockets have no host name; without an authority of our own the path would become one.
+        options.append(("grpc.default_authority", "twin"))
+    else:
         config["healthCheckConfig"] = {"serviceName": ""}
-    # Unix sockets have no host name; without an authority of our own the path would become one.
-    options = (*_OPTIONS, ("grpc.service_config", json.dumps(config)), ("grpc.default_authority", "twin"))
-    return grpc.aio.insecure_channel(address, options=options)
+        # A service that comes back is found within a second or two, and not only after gRPC's two minutes.
+        options += [("grpc.initial_reconnect_backoff_ms", 200), ("grpc.max_reconnect_backoff_ms", 2_000)]
+        options.append(("grpc.dns_min_time_between_resolutions_ms", 1_000))
+    options.append(("grpc.service_config", json.dumps(config)))
+    if identity is None or address.startswith("unix:"):
+        return grpc.aio.insecure_channel(address, options=options)
+    return grpc.aio.secure_channel(address, identity.channel(), options=options)
 
 
-def _metadata() -> tuple[tuple[str, str], ...]:
-    return (("traceparent", telemetry.traceparent()),)
+def _metadata(made: telemetry.Span | None = None) -> tuple[tuple[str, str], ...]:
+    return tuple(telemetry.headers(made).items())
 
 
 def _typed(message: Any, kind: type[M]) -> M:

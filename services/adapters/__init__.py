@@ -17,6 +17,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from services import telemetry
+from services.adapters.traced import traced
 from services.errors import Misconfigured
 
 
@@ -47,4 +49,6 @@ async def open_adapter(port: str, url: str, data_dir: Path, *, setting: str = ""
             f"{name} is {technology}://, which needs the Python package {error.name}: "
             f"install Twin with the extra that holds it (see docs/settings.md)."
         ) from error
-    return await module.open(url, data_dir)
+    adapter = await module.open(url, data_dir)
+    # A port that may be none (`none://`, `quotes://`) has nothing to trace.
+    return traced(port, technology, url, adapter) if adapter is not None and telemetry.exporting() else adapter

@@ -40,6 +40,7 @@ STEPS: Sequence[Step] = (
     CREATE INDEX jobs_of_target ON jobs (target);
     CREATE INDEX jobs_newest ON jobs (kind, created_at, number);
     """,
+    "ALTER TABLE jobs ADD COLUMN trace TEXT NOT NULL DEFAULT ''",
 )
 
 

@@ -64,9 +64,20 @@ class Edge:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        began = time.perf_counter()
         headers: dict[bytes, bytes] = dict(scope["headers"])
-        trace = telemetry.new_trace(headers.get(b"traceparent", b"").decode("latin-1"))
+        parent = {"traceparent": headers.get(b"traceparent", b"").decode("latin-1")}
+        telemetry.HTTP_RUNNING.inc()
+        try:
+            with telemetry.span(scope["method"], telemetry.SpanKind.SERVER, parent=parent) as span:
+                await self._answer(scope, headers, receive, send, span)
+        finally:
+            telemetry.HTTP_RUNNING.dec()
+
+    async def _answer(
+        self, scope: Scope, headers: dict[bytes, bytes], receive: Receive, send: Send, span: telemetry.Span
+    ) -> None:
+        began = time.perf_counter()
+        trace = telemetry.trace_id()
         private = scope["path"].startswith("/v1/")
         status = 0
 
@@ -95,7 +106,20 @@ class Edge:
         finally:
             seconds = time.perf_counter() - began
             route = getattr(scope.get("route"), "path", "none")
-            telemetry.HTTP_SECONDS.labels(scope["method"] if route != "none" else "any", route, status).observe(seconds)
+            method = scope["method"] if route != "none" else "any"
+            telemetry.HTTP_SECONDS.labels(method, route, status).observe(seconds, telemetry.exemplar())
+            span.update_name(f"{scope['method']} {route}")
+            span.set_attributes(
+                {
+                    "http.request.method": scope["method"],
+                    "http.route": route,
+                    "http.response.status_code": status,
+                    "url.scheme": scope.get("scheme", "http"),
+                    "twin.key.id": scope.get("twin.key_id") or "",
+                }
+            )
+            if status >= 500:
+                span.set_attribute("error.type", str(status))
             # The path and the query may hold what is nobody's business (the one-time link's token): the route is said.
             log.info(
                 "request",

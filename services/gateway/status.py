@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from starlette.requests import Request
 from starlette.responses import Response
 
 from services import telemetry
@@ -101,6 +102,7 @@ async def _serves(channel: Any) -> bool:
     return bool(reply.status == health_pb2.HealthCheckResponse.SERVING)
 
 
-async def metrics() -> Response:
+async def metrics(request: Request) -> Response:
     """Metrics in Prometheus' format. For an admin's key, or from this machine."""
-    return Response(telemetry.metrics(), media_type="text/plain; version=0.0.4")
+    body, media_type = telemetry.metrics(request.headers.get("accept", ""))
+    return Response(body, media_type=media_type)
