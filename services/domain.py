@@ -120,6 +120,10 @@ class JobKind(StrEnum):
     REINDEX = "reindex"
 
 
+CLAIMED = tuple(kind for kind in JobKind if kind is not JobKind.INGEST)
+"""Kinds that workers claim."""
+
+
 class JobState(StrEnum):
     QUEUED = "queued"
     RUNNING = "running"

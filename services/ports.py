@@ -129,6 +129,16 @@ class Sources(Protocol):
     async def close(self) -> None: ...
 
 
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """Work of one kind that has not ended."""
+
+    waiting: int
+    running: int
+    age: float
+    """Seconds for which the oldest job that is due (or whose lease ran out) has been waiting; 0: none is."""
+
+
 class Jobs(Protocol):
     """The state of all work. The queue only rings; a job is claimed here, by lease with a fencing token."""
 
@@ -168,6 +178,10 @@ class Jobs(Protocol):
 
     async def counts(self, parent: str | None = None) -> dict[tuple[JobKind, JobState], int]:
         """Of all jobs, or of one parent's."""
+        ...
+
+    async def backlog(self, now: float) -> dict[JobKind, Backlog]:
+        """Of every kind that workers claim, those without work included."""
         ...
 
     async def cancel(self, id: str, now: float) -> None:

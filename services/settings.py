@@ -10,10 +10,11 @@ import os
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from services.errors import Misconfigured
+from services.rpc import Identity
 
 S = TypeVar("S", bound="Settings")
 
@@ -24,6 +25,35 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="TWIN_", extra="ignore", frozen=True, env_ignore_empty=True)
 
     data_dir: Path = Field(default=Path("~/.twin"), description="Where the embedded parts live.")
+
+    tls_certificate: Path | None = Field(default=None, description="This service's certificate, in PEM.")
+    tls_key: Path | None = Field(default=None, description="Its key.")
+    tls_authority: Path | None = Field(
+        default=None, description="The authority that all services' certificates are of."
+    )
+    concurrent_calls: int = Field(1000, ge=1)
+    """gRPC calls that a service answers at once; more are told to come again."""
+    drain_seconds: float = Field(60.0, ge=0)
+    """That running calls and streams have to end, once a service was told to stop."""
+    drain_linger_seconds: float = Field(2.0, ge=0)
+    """That a service goes on taking calls after it has said that it stops: callers learn it by then."""
+
+    @model_validator(mode="after")
+    def _whole_identity(self) -> Settings:
+        files = {"TWIN_TLS_CERTIFICATE": self.tls_certificate, "TWIN_TLS_KEY": self.tls_key,
+                 "TWIN_TLS_AUTHORITY": self.tls_authority}  # fmt: skip
+        if any(files.values()):
+            for name, file in files.items():
+                if file is None or not file.is_file():
+                    raise ValueError(f"{name} names no file; mutual TLS needs all of {', '.join(files)}")
+        return self
+
+    @property
+    def identity(self) -> Identity | None:
+        """For mutual TLS between services; None: plain."""
+        if self.tls_certificate is None or self.tls_key is None or self.tls_authority is None:
+            return None
+        return Identity(self.tls_certificate, self.tls_key, self.tls_authority)
 
     @property
     def directory(self) -> Path:
@@ -49,5 +79,8 @@ def read(kind: type[S], **given: Any) -> S:
         return kind(_env_file=Path(file).expanduser() if file else None, **given)
     except ValidationError as error:
         details = error.errors(include_input=False)
-        wrong = "; ".join(f"TWIN_{'_'.join(map(str, each['loc'])).upper()}: {each['msg']}" for each in details)
+        wrong = "; ".join(
+            f"TWIN_{'_'.join(map(str, each['loc'])).upper()}: {each['msg']}" if each["loc"] else each["msg"]
+            for each in details
+        )
         raise Misconfigured(f"Settings are wrong: {wrong}.") from None

@@ -17,9 +17,9 @@ from typing import Any, cast
 import apsw
 
 from services.adapters.sqlite import Database, Step
-from services.domain import Failure, Job, JobKind, JobState, Progress, Scope
+from services.domain import CLAIMED, Failure, Job, JobKind, JobState, Progress, Scope
 from services.errors import LeaseLost
-from services.ports import Jobs
+from services.ports import Backlog, Jobs
 
 _FIELDS = [field.name for field in fields(Job)]
 """Each is a column: a field added to Job needs a step that adds its column."""
@@ -143,6 +143,19 @@ class SqliteJobs:
 
         return {(JobKind(kind), JobState(state)): count for kind, state, count in await self._database.read(read)}
 
+    async def backlog(self, now: float) -> dict[JobKind, Backlog]:
+        def read(connection: apsw.Connection) -> dict[JobKind, Backlog]:
+            found: dict[JobKind, Backlog] = {}
+            for kind in CLAIMED:
+                values = {"kind": kind, "now": now}
+                waiting, running, since = cast(
+                    tuple[int, int, float | None], connection.execute(_BACKLOG, values).fetchall()[0]
+                )
+                found[kind] = Backlog(waiting, running, 0.0 if since is None else max(0.0, now - since))
+            return found
+
+        return await self._database.read(read)
+
     async def cancel(self, id: str, now: float) -> None:
         def write(connection: apsw.Connection) -> None:
             for column in ("id", "parent"):
@@ -196,6 +209,15 @@ _SAVE = """
         progress = :progress, failure = :failure, attempts = :attempts, not_before = :not_before,
         lease_until = :lease_until, updated_at = :updated_at
     WHERE id = :id AND token = :token AND state = 'running' RETURNING id, cancel_requested"""
+
+# A job waits from when it is due: made, tried again, or left by a worker whose lease ran out.
+_BACKLOG = """
+    SELECT count(*) FILTER (WHERE state = 'queued'), count(*) FILTER (WHERE state = 'running'),
+        min(CASE WHEN state = 'queued' AND not_before <= :now THEN max(created_at, not_before)
+                 WHEN state = 'running' AND lease_until <= :now THEN lease_until END)
+    FROM (SELECT state, created_at, not_before, lease_until FROM jobs WHERE kind = :kind AND state = 'queued'
+          UNION ALL
+          SELECT state, created_at, not_before, lease_until FROM jobs WHERE kind = :kind AND state = 'running')"""
 
 _REQUEUE = """
     UPDATE jobs SET state = 'queued', attempts = 0, not_before = 0, lease_until = 0, worker = NULL, failure = NULL,

@@ -7,19 +7,19 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import stamina
 from google.protobuf.descriptor import ServiceDescriptor
 from pydantic import Field, field_validator
 from twin.v1 import crawler_pb2
 
-from services import clients, rpc, settings, telemetry
+from services import clients, process, rpc, settings, telemetry
 from services.adapters import open_adapter
+from services.crawler import backlog
 from services.crawler.crawl import Crawler
 from services.crawler.extraction import Extraction
 from services.crawler.fetch import Fetcher, FetchLimits
@@ -47,6 +47,8 @@ ROBOT = "twin"
 class Settings(settings.Settings):
     crawler_address: str = "localhost:50051"
     """Where it listens: `unix:/path` or `host:port`."""
+    crawler_metrics: str = "localhost:9051"
+    """Where a process of its own serves /metrics; empty: nowhere."""
     feature_address: str = "localhost:50052"
     documents_url: str = "sqlite:///"
     queue_url: str = "memory://"
@@ -139,14 +141,22 @@ class CrawlerService:
     workers: Sequence[Worker]
     web: Web
     sandboxes: Sequence[Sandbox]
+    _tasks: list[asyncio.Task[None]] = field(default_factory=list)
 
     async def start(self) -> None:
         for worker in self.workers:
             await worker.start()
         await self.schedule.start()
+        self._tasks = [asyncio.create_task(backlog.tell(self.jobs))]
+
+    async def ask(self) -> None:
+        """Unavailable where a store is away."""
+        await asyncio.gather(self.documents.get(["-"]), self.jobs.get("-"), self.sources.get("-"))
 
     async def stop(self, grace: float = 10.0) -> None:
         """Take no new job, end the running ones within `grace` seconds or give them back, and close the adapters."""
+        for task in self._tasks:
+            task.cancel()
         await self.schedule.stop()
         await asyncio.gather(*(worker.stop(grace) for worker in self.workers))
         for sandbox in self.sandboxes:
@@ -243,22 +253,15 @@ async def build(
 
 async def serve(given: Settings) -> None:
     """Serve and work until SIGTERM or SIGINT."""
-    channel: Any = rpc.connect(given.feature_address)
-    crawler = await build(given, clients.Feature(channel))
-    server = rpc.Server(given.crawler_address, crawler.services)
-    asked = asyncio.Event()
-    for each in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(each, asked.set)
+    channel = rpc.connect(given.feature_address, given.identity)
+    made = await build(given, clients.Feature(channel))
     try:
-        await server.start()
-        await crawler.start()
-        await asked.wait()
+        await process.serve("crawler", given.crawler_address, given.crawler_metrics, made, given)
     finally:
-        await server.stop()
-        await crawler.stop()
         await channel.close()
 
 
 def main() -> None:
     telemetry.configure_logs()
+    telemetry.configure_traces("twin-crawler")
     asyncio.run(serve(settings.read(Settings)))

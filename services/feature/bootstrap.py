@@ -6,7 +6,6 @@ Comes in: Settings. Goes out: a Feature that serves and works. The only file her
 from __future__ import annotations
 
 import asyncio
-import signal
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -15,7 +14,7 @@ from google.protobuf.descriptor import ServiceDescriptor
 from pydantic import Field
 from twin.v1 import feature_pb2
 
-from services import rpc, settings, telemetry
+from services import process, settings, telemetry
 from services.adapters import open_adapter
 from services.domain import JobKind
 from services.errors import TwinError
@@ -33,6 +32,8 @@ log = structlog.get_logger()
 class Settings(settings.Settings):
     feature_address: str = "localhost:50052"
     """Where it listens: `unix:/path` or `host:port`."""
+    feature_metrics: str = "localhost:9052"
+    """Where a process of its own serves /metrics; empty: nowhere."""
     documents_url: str = "sqlite:///"
     index_url: str = "sqlite:///"
     queue_url: str = "memory://"
@@ -76,6 +77,10 @@ class Feature:
             except TwinError as error:
                 log.warning("reconcile.failed", error=error.message)
             await asyncio.sleep(self.settings.feature_reconcile_seconds)
+
+    async def ask(self) -> None:
+        """Unavailable where a store is away."""
+        await asyncio.gather(self.documents.get(["-"]), self.jobs.get("-"), self.generations.indexes.manifests())
 
     async def stop(self, grace: float = 10.0) -> None:
         """Take no new job, end the running ones within `grace` seconds or give them back, and close the adapters."""
@@ -130,20 +135,10 @@ async def build(given: Settings, open_encoder: Callable[[str], Awaitable[Encoder
 
 async def serve(given: Settings) -> None:
     """Serve and work until SIGTERM or SIGINT."""
-    feature = await build(given)
-    server = rpc.Server(given.feature_address, feature.services)
-    asked = asyncio.Event()
-    for each in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(each, asked.set)
-    try:
-        await server.start()
-        await feature.start()
-        await asked.wait()
-    finally:
-        await server.stop()
-        await feature.stop()
+    await process.serve("feature", given.feature_address, given.feature_metrics, await build(given), given)
 
 
 def main() -> None:
     telemetry.configure_logs()
+    telemetry.configure_traces("twin-feature")
     asyncio.run(serve(settings.read(Settings)))

@@ -22,7 +22,7 @@ from services import clients
 from services.errors import InvalidInput, MethodNotAllowed, NotFound, TwinError
 from services.gateway.auth import Auth, LocalKey, PageLinks
 from services.gateway.call import Parts
-from services.gateway.edge import Edge, error_response
+from services.gateway.edge import Drain, Edge, error_response
 from services.gateway.names import Names
 from services.gateway.routes import ROUTES, KeyedRoute
 from services.gateway.settings import Settings
@@ -43,6 +43,7 @@ def create_app(
     settings: Settings,
     links: PageLinks,
     channels: Mapping[str, Any],
+    drain: Drain,
     local: LocalKey | None = None,
 ) -> FastAPI:
     """The application. `channels`: service name → channel, asked for its health by /readyz. `links` makes the tokens
@@ -65,6 +66,7 @@ def create_app(
         links=links,
         names=Names(crawler),
         channels=channels,
+        drain=drain,
     )
     # FastAPI's own pages fetch their scripts from another host: /docs is ours (static.py).
     app = FastAPI(title="Twin", version=version("twin"), docs_url=None, redoc_url=None, openapi_url="/openapi.json")
@@ -79,6 +81,7 @@ def create_app(
         any_address=_unspecified(settings.gateway_host),
         body_bytes=settings.gateway_body_bytes,
         upload_bytes=settings.gateway_upload_bytes,
+        drain=drain,
     )
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     return app

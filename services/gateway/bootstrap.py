@@ -6,8 +6,11 @@ Comes in: Settings. Goes out: a Gateway that serves. The only file here that ope
 from __future__ import annotations
 
 import asyncio
+import math
+import signal
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +23,7 @@ from services.adapters import open_adapter
 from services.errors import Unavailable
 from services.gateway.api import create_app
 from services.gateway.auth import LocalKey, PageLinks
+from services.gateway.edge import Drain
 from services.gateway.settings import Settings
 from services.ports import Audit, Keys, Limits
 from services.settings import read
@@ -31,6 +35,14 @@ _GRACE = 10
 SERVICES = ("crawler", "feature", "retriever", "generator")
 
 __all__ = ["SERVICES", "Gateway", "Settings", "build", "main", "serve"]
+
+
+class _Unsignalled(uvicorn.Server):
+    """Who runs it listens to the signals: uvicorn would stop listening at once, before callers know."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +57,7 @@ class Gateway:
     limits: Limits
     channels: Mapping[str, Any]
     own_channels: bool
+    drain: Drain
     _links: PageLinks
 
     def bind(self) -> socket.socket:
@@ -73,8 +86,9 @@ class Gateway:
         shown = f"[{host}]" if ":" in host else host
         return f"http://{shown}:{port or self.settings.gateway_port}/?token={self._links.issue()}"
 
-    def server(self) -> uvicorn.Server:
-        """A server of the app: `await server.serve([bind()])`; `server.should_exit = True` ends it."""
+    def server(self, grace: float = _GRACE, *, signals: bool = True) -> uvicorn.Server:
+        """A server of the app: `await server.serve([bind()])`; `server.should_exit = True` ends it, and so does a
+        signal where `signals` are its own. `grace`: seconds that running requests have to end."""
         config = uvicorn.Config(
             self.app,
             http="httptools",
@@ -84,9 +98,9 @@ class Gateway:
             log_config=None,
             server_header=False,
             timeout_keep_alive=75,
-            timeout_graceful_shutdown=_GRACE,
+            timeout_graceful_shutdown=math.ceil(grace),
         )
-        return uvicorn.Server(config)
+        return uvicorn.Server(config) if signals else _Unsignalled(config)
 
     async def close(self) -> None:
         for each in (self.keys, self.audit, self.limits):
@@ -101,11 +115,11 @@ async def build(settings: Settings, channels: Mapping[str, Any] | None = None) -
     they stay their owner's to close."""
     own = channels is None
     if channels is None:
-        channels = {name: rpc.connect(getattr(settings, f"{name}_address")) for name in SERVICES}
+        channels = {name: rpc.connect(getattr(settings, f"{name}_address"), settings.identity) for name in SERVICES}
     keys: Keys = await open_adapter("keys", settings.documents_url, settings.directory, setting="TWIN_DOCUMENTS_URL")
     audit: Audit = await open_adapter("audit", settings.documents_url, settings.directory, setting="TWIN_DOCUMENTS_URL")
     limits: Limits = await open_adapter("limits", settings.limits_url, settings.directory)
-    local, links = LocalKey(), PageLinks()
+    local, links, drain = LocalKey(), PageLinks(), Drain()
     if not settings.loopback and all(key.revoked_at is not None for key in await keys.find()):
         log.warning(
             "the gateway is open to the network and there is no key yet: nobody can use it. "
@@ -124,19 +138,34 @@ async def build(settings: Settings, channels: Mapping[str, Any] | None = None) -
         links=links,
         channels=channels,
         local=local,
+        drain=drain,
     )
-    return Gateway(app, settings, local, keys, audit, limits, channels, own, links)
+    return Gateway(app, settings, local, keys, audit, limits, channels, own, drain, links)
 
 
 async def serve(settings: Settings) -> None:
-    """Serve until asked to stop."""
+    """Serve until SIGTERM or SIGINT; then tell callers to go elsewhere, and let what runs end."""
     gateway = await build(settings)
+    asked = asyncio.Event()
+    for each in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(each, asked.set)
+    server = gateway.server(settings.drain_seconds, signals=False)
     try:
-        await gateway.server().serve([gateway.bind()])
+        if settings.gateway_metrics:
+            telemetry.serve_metrics(settings.gateway_metrics)
+        serving = asyncio.create_task(server.serve([gateway.bind()]))
+        waiting = asyncio.create_task(asked.wait())
+        await asyncio.wait({serving, waiting}, return_when=asyncio.FIRST_COMPLETED)
+        gateway.drain.asked = True
+        await asyncio.sleep(settings.drain_linger_seconds)
+        server.should_exit = True
+        await serving
     finally:
         await gateway.close()
+        telemetry.flush_traces()
 
 
 def main() -> None:
     telemetry.configure_logs()
+    telemetry.configure_traces("twin-gateway")
     asyncio.run(serve(read(Settings)))

@@ -20,6 +20,7 @@ from services import clients
 from services.domain import AuditEntry, Key, Role, Scope
 from services.errors import Cancelled, Forbidden
 from services.gateway.auth import Auth, PageLinks
+from services.gateway.edge import Drain
 from services.gateway.names import Names
 from services.gateway.settings import Settings
 from services.ports import Audit, Keys
@@ -43,6 +44,7 @@ class Parts:
     names: Names
     channels: Mapping[str, Any]
     """Service name → channel, for its health."""
+    drain: Drain
 
 
 @dataclass(frozen=True, slots=True)

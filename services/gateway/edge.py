@@ -50,11 +50,25 @@ def error_response(error: TwinError, headers: dict[str, str] | None = None) -> R
     return Response(json.dumps(body), error.http, headers, "application/json")
 
 
+class Drain:
+    """Whether this gateway was told to stop: it still answers, and asks callers to connect anew, elsewhere."""
+
+    asked = False
+
+
 class Edge:
     def __init__(
-        self, app: ASGIApp, *, hosts: Collection[str], any_address: bool, body_bytes: int, upload_bytes: int
+        self,
+        app: ASGIApp,
+        *,
+        hosts: Collection[str],
+        any_address: bool,
+        body_bytes: int,
+        upload_bytes: int,
+        drain: Drain,
     ) -> None:
         self.app = app
+        self._drain = drain
         self._hosts = hosts
         self._any_address = any_address
         self._body_bytes = body_bytes
@@ -88,6 +102,8 @@ class Edge:
                 added = [*message["headers"], *_HEADERS, (b"x-trace-id", trace.encode())]
                 if private and not any(name.lower() == b"cache-control" for name, _ in added):
                     added.append((b"cache-control", b"no-store"))
+                if self._drain.asked:
+                    added.append((b"connection", b"close"))
                 message["headers"] = added
             await send(message)
 

@@ -22,6 +22,9 @@ class Settings(settings.Settings):
     """Host names, separated by commas, that requests may name beside localhost and the address listened on. A web
     page whose name is made to point here (DNS rebinding) is refused by this."""
 
+    gateway_metrics: str = "localhost:9050"
+    """Where a process of its own serves /metrics, without a key; empty: only at the gateway's own address, with one."""
+
     crawler_address: str = "localhost:50051"
     feature_address: str = "localhost:50052"
     retriever_address: str = "localhost:50053"

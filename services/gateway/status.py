@@ -85,7 +85,10 @@ async def healthz() -> Response:
 
 
 async def readyz(call: TheCall) -> Response:
-    """Every service behind the gateway serves."""
+    """Every service behind the gateway serves, its store answers, and it was not told to stop."""
+    if call.parts.drain.asked:
+        raise Unavailable("Not ready: this gateway is stopping. Another one answers.")
+    await call.parts.keys.by_hash("-")
     names = list(call.parts.channels)
     serving = await asyncio.gather(*(_serves(call.parts.channels[name]) for name in names))
     away = [name for name, serves in zip(names, serving, strict=True) if not serves]

@@ -7,7 +7,6 @@ adapters.
 from __future__ import annotations
 
 import asyncio
-import signal
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,7 +14,7 @@ from google.protobuf.descriptor import ServiceDescriptor
 from pydantic import Field
 from twin.v1 import generator_pb2
 
-from services import clients, rpc, settings, telemetry
+from services import clients, process, rpc, settings, telemetry
 from services.adapters import open_adapter
 from services.generator.generate import QUOTES, Budget, Generate, Retriever
 from services.generator.journal import Record
@@ -26,6 +25,8 @@ from services.ports import Journal, LanguageModel
 class Settings(settings.Settings):
     generator_address: str = "localhost:50054"
     """Where it listens: `unix:/path` or `host:port`."""
+    generator_metrics: str = "localhost:9054"
+    """Where a process of its own serves /metrics; empty: nowhere."""
     retriever_address: str = "localhost:50053"
     llm_url: str = "quotes://"
     documents_url: str = "sqlite:///"
@@ -49,11 +50,16 @@ class Generator:
     services: Sequence[tuple[ServiceDescriptor, object]]
     generate: Generate
     record: Record
+    journal: Journal
     model: LanguageModel | None
 
     async def start(self) -> None:
         """Begin to sweep old answers out of the journal."""
         await self.record.start()
+
+    async def ask(self) -> None:
+        """Unavailable where the journal is away."""
+        await self.journal.get("-")
 
     async def stop(self, grace: float = 10.0) -> None:
         """Write what is still to be written, close the adapters."""
@@ -80,6 +86,7 @@ async def build(given: Settings, retriever: Retriever) -> Generator:
         services=[(generator_pb2.DESCRIPTOR.services_by_name["GeneratorService"], servicer)],
         generate=generate,
         record=record,
+        journal=journal,
         model=model,
     )
 
@@ -97,23 +104,16 @@ def _description(model: LanguageModel | None) -> clients.GeneratorDescription:
 
 
 async def serve(given: Settings) -> None:
-    """Serve until SIGTERM or SIGINT."""
-    channel = rpc.connect(given.retriever_address)
-    generator = await build(given, clients.Retriever(channel))
-    server = rpc.Server(given.generator_address, generator.services)
-    asked = asyncio.Event()
-    for each in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(each, asked.set)
+    """Serve and work until SIGTERM or SIGINT."""
+    channel = rpc.connect(given.retriever_address, given.identity)
+    made = await build(given, clients.Retriever(channel))
     try:
-        await server.start()
-        await generator.start()
-        await asked.wait()
+        await process.serve("generator", given.generator_address, given.generator_metrics, made, given)
     finally:
-        await server.stop()
-        await generator.stop()
         await channel.close()
 
 
 def main() -> None:
     telemetry.configure_logs()
+    telemetry.configure_traces("twin-generator")
     asyncio.run(serve(settings.read(Settings)))

@@ -6,14 +6,13 @@ Comes in: Settings. Goes out: a Retriever that serves. The only file here that o
 from __future__ import annotations
 
 import asyncio
-import signal
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from google.protobuf.descriptor import ServiceDescriptor
 from twin.v1 import retriever_pb2
 
-from services import rpc, settings, telemetry
+from services import process, settings, telemetry
 from services.adapters import open_adapter
 from services.ports import Encoder, Indexes, Reranker
 from services.retriever.live import Live
@@ -24,6 +23,8 @@ from services.retriever.servicer import RetrieverServicer
 class Settings(settings.Settings):
     retriever_address: str = "localhost:50053"
     """Where it listens: `unix:/path` or `host:port`."""
+    retriever_metrics: str = "localhost:9053"
+    """Where a process of its own serves /metrics; empty: nowhere."""
     index_url: str = "sqlite:///"
     reranker_url: str = "none://"
 
@@ -35,10 +36,15 @@ class Retriever:
     services: Sequence[tuple[ServiceDescriptor, object]]
     retrieve: Retrieve
     live: Live
+    indexes: Indexes
     reranker: Reranker | None
 
     async def start(self) -> None:
         """Nothing runs beside the calls."""
+
+    async def ask(self) -> None:
+        """Unavailable where the index is away."""
+        await self.indexes.manifests()
 
     async def stop(self, grace: float = 10.0) -> None:
         """Close the adapters."""
@@ -69,26 +75,17 @@ async def build(given: Settings, open_encoder: Callable[[str], Awaitable[Encoder
         services=[(retriever_pb2.DESCRIPTOR.services_by_name["RetrieverService"], servicer)],
         retrieve=retrieve,
         live=live,
+        indexes=indexes,
         reranker=reranker,
     )
 
 
 async def serve(given: Settings) -> None:
-    """Serve until SIGTERM or SIGINT."""
-    retriever = await build(given)
-    server = rpc.Server(given.retriever_address, retriever.services)
-    asked = asyncio.Event()
-    for each in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(each, asked.set)
-    try:
-        await server.start()
-        await retriever.start()
-        await asked.wait()
-    finally:
-        await server.stop()
-        await retriever.stop()
+    """Serve and work until SIGTERM or SIGINT."""
+    await process.serve("retriever", given.retriever_address, given.retriever_metrics, await build(given), given)
 
 
 def main() -> None:
     telemetry.configure_logs()
+    telemetry.configure_traces("twin-retriever")
     asyncio.run(serve(settings.read(Settings)))

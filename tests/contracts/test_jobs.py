@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import pytest
 
-from services.domain import EVERYONE, Failure, Job, JobKind, JobState, Progress, Scope
+from services.domain import CLAIMED, EVERYONE, Failure, Job, JobKind, JobState, Progress, Scope
 from services.errors import LeaseLost
-from services.ports import Jobs
+from services.ports import Backlog, Jobs
 
 CRAWL = JobKind.CRAWL
 PROGRESS = Progress(
@@ -163,3 +163,33 @@ async def test_prune_takes_whole_families(jobs: Jobs) -> None:
     assert [each.id for each in await jobs.find(EVERYONE, parent="done")] == []
     assert await jobs.get("done") is None
     assert len(await jobs.find(EVERYONE)) == 6
+
+
+async def test_backlog(jobs: Jobs) -> None:
+    """What waits and runs of each kind, and for how long the oldest that is due has; ended and later ones don't age."""
+    await jobs.put(
+        [
+            Job("a", JobKind.CRAWL, "author", "s", created_at=100.0),
+            Job("b", JobKind.CRAWL, "author", "s", created_at=50.0, not_before=500.0),
+            Job("c", JobKind.FEATURIZE, "author", "d", created_at=20.0),
+        ]
+    )
+    found = await jobs.backlog(110.0)
+    assert set(found) == set(CLAIMED)
+    assert found[JobKind.CRAWL] == Backlog(2, 0, 10.0)
+    assert found[JobKind.FEATURIZE] == Backlog(1, 0, 90.0)
+    assert found[JobKind.DELETE] == Backlog(0, 0, 0.0)
+    [held] = await jobs.claim(JobKind.FEATURIZE, "worker", 120.0, 30.0)
+    assert (await jobs.backlog(130.0))[JobKind.FEATURIZE] == Backlog(0, 1, 0.0)
+    assert (await jobs.backlog(155.0))[JobKind.FEATURIZE] == Backlog(0, 1, 5.0)
+    await jobs.save([replace(held, state=JobState.DONE)], 156.0)
+    assert (await jobs.backlog(200.0))[JobKind.FEATURIZE] == Backlog(0, 0, 0.0)
+    assert held.trace == ""
+
+
+async def test_the_trace_stays_with_the_job(jobs: Jobs) -> None:
+    """Who claims a job learns the trace that asked for it."""
+    trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    await jobs.put([Job("a", JobKind.CRAWL, "author", "s", trace=trace)])
+    [held] = await jobs.claim(JobKind.CRAWL, "worker", 1.0, 30.0)
+    assert held.trace == trace

@@ -1,0 +1,87 @@
+"""One service as a process of its own: from its settings to its last drained call.
+
+Comes in: the parts that a bootstrap has put together. Goes out: a served address, a metrics port, and health that tells
+the truth. Does not know: which service it is.
+
+    SIGTERM ─▶ not serving (callers go elsewhere) ─▶ linger ─▶ no new calls, running ones end ─▶ parts closed
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Protocol
+
+import structlog
+from google.protobuf.descriptor import ServiceDescriptor
+
+from services import rpc, telemetry
+from services.errors import TwinError
+from services.settings import Settings
+
+HEALTH_SECONDS = 1.0
+"""Between two looks at a service's stores."""
+HEALTH_PATIENCE = 2.0
+"""Seconds that the stores have to answer one look."""
+
+log = structlog.get_logger()
+
+
+class Service(Protocol):
+    """What a bootstrap builds."""
+
+    @property
+    def services(self) -> Sequence[tuple[ServiceDescriptor, object]]: ...
+
+    async def start(self) -> None: ...
+
+    async def ask(self) -> None:
+        """Ask each store something cheap. Unavailable where one is away."""
+        ...
+
+    async def stop(self, grace: float = ...) -> None: ...
+
+
+async def serve(name: str, address: str, metrics: str, made: Service, given: Settings) -> None:
+    """Serve and work until SIGTERM or SIGINT. `metrics`: HOST:PORT, or empty for none."""
+    server = rpc.Server(address, made.services, concurrent=given.concurrent_calls, identity=given.identity)
+    asked = asyncio.Event()
+    for each in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(each, asked.set)
+    watching: asyncio.Task[None] | None = None
+    try:
+        await server.start()
+        if metrics:
+            telemetry.serve_metrics(metrics)
+        watching = asyncio.create_task(watch(made.ask, server.set_serving))
+        await made.start()
+        log.info("serving", service=name, address=address)
+        await asked.wait()
+        log.info("draining", service=name)
+        watching.cancel()
+        await server.set_serving(False)
+        await asyncio.sleep(given.drain_linger_seconds)
+    finally:
+        if watching is not None:
+            watching.cancel()
+        await server.stop(given.drain_seconds)
+        await made.stop(given.drain_seconds)
+        telemetry.flush_traces()
+
+
+async def watch(ask: Callable[[], Awaitable[None]], tell: Callable[[bool], Awaitable[None]]) -> None:
+    """Tell for ever whether the stores answer; a service whose store is away is not ready, and is again by itself."""
+    serving = True
+    while True:
+        try:
+            async with asyncio.timeout(HEALTH_PATIENCE):
+                await ask()
+            answers, why = True, ""
+        except (TwinError, TimeoutError) as error:
+            answers, why = False, error.message if isinstance(error, TwinError) else "no answer in time"
+        if answers is not serving:
+            log.warning("not serving: a store is away", error=why) if serving else log.info("serving again")
+            serving = answers
+            await tell(serving)
+        await asyncio.sleep(HEALTH_SECONDS)
