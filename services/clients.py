@@ -157,7 +157,7 @@ class Crawler:
 
     async def watch_crawl(self, id: str, scope: Scope) -> AsyncGenerator[Crawl, None]:
         request = c.CrawlId(id=id, scope=_scope(scope))
-        async for each in self._call.stream("WatchCrawl", request, c.Crawl, timeout=WATCH):
+        async for each in self._call.stream("WatchCrawl", request, c.Crawl, timeout=WATCH, resume=True):
             yield wire.from_wire(each, Crawl)
 
     async def list_crawls(self, scope: Scope, limit: int = 20) -> list[Crawl]:
@@ -271,7 +271,9 @@ class Feature:
         return wire.from_wire(answer, ReindexJob)
 
     async def watch_reindex(self, id: str) -> AsyncGenerator[ReindexJob, None]:
-        async for each in self._call.stream("WatchReindex", f.ReindexId(id=id), f.ReindexJob, timeout=WATCH):
+        async for each in self._call.stream(
+            "WatchReindex", f.ReindexId(id=id), f.ReindexJob, timeout=WATCH, resume=True
+        ):
             yield wire.from_wire(each, ReindexJob)
 
     async def calibrate(self) -> Manifest:

@@ -54,6 +54,13 @@ MAX_CONCURRENT = 1000
 """Calls at once in a server; more are RESOURCE_EXHAUSTED."""
 CONNECTION_AGE = 300
 """Seconds after which a connection is closed once its calls have ended."""
+ATTEMPTS = 4
+"""Of one call, where it may be repeated."""
+PAUSE = 0.05
+"""Seconds before the first retry; twice as long before each further one."""
+PATIENCE = 4.0
+"""Seconds that a call waits for a service none of whose servers can be reached: longer than reconnecting takes."""
+_AWAY = (grpc.ChannelConnectivity.TRANSIENT_FAILURE, grpc.ChannelConnectivity.CONNECTING)
 _ERROR = "twin-error-bin"
 _OPTIONS = (
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
@@ -303,6 +310,7 @@ class Caller:
     """Calls one service's methods over a channel, and turns statuses back into errors."""
 
     def __init__(self, channel: Any, service: ServiceDescriptor) -> None:
+        self._channel = channel
         self._calls: dict[str, Any] = {}
         self._service = service.full_name
         self._budget = RetryBudget()
@@ -324,38 +332,84 @@ class Caller:
         """One request, one answer of `kind`, within `timeout` seconds. Idempotent ones are tried again while the
         service is unavailable, time is left and the budget of retries allows."""
         until = time.monotonic() + timeout
-        pause = 0.05
         with telemetry.span(f"{self._service}/{method}", telemetry.SpanKind.CLIENT, self._attributes(method)):
-            while True:
+            for attempt in range(ATTEMPTS):
+                await self._reachable(until)
                 try:
                     answer = await self._calls[method](
                         request, timeout=max(0.001, until - time.monotonic()), metadata=_metadata()
                     )
                 except grpc.aio.AioRpcError as error:
                     translated = _error(error)
-                    again = idempotent and isinstance(translated, Unavailable) and translated.retry_after is None
-                    if not again or time.monotonic() + pause >= until or pause > 1 or not self._budget.take():
+                    if not (idempotent and await self._again(translated, attempt, until)):
                         raise translated from None
-                    await asyncio.sleep(pause)
-                    pause *= 2
                 else:
                     self._budget.give()
                     return _typed(answer, kind)
+        raise AssertionError("the last attempt returns or raises")
 
-    async def stream(self, method: str, request: Message, kind: type[M], *, timeout: float) -> AsyncGenerator[M, None]:
-        """One request, a stream of answers; closing the iterator cancels the call."""
+    async def stream(
+        self, method: str, request: Message, kind: type[M], *, timeout: float, resume: bool = False
+    ) -> AsyncGenerator[M, None]:
+        """One request, a stream of answers; closing the iterator cancels the call. Tried again as long as it has given
+        nothing; with `resume` afterwards too, where asking again is as good as going on."""
+        until = time.monotonic() + timeout
         made = telemetry.begin(f"{self._service}/{method}", telemetry.SpanKind.CLIENT, self._attributes(method))
-        call = self._calls[method](request, timeout=timeout, metadata=_metadata(made))
+        attempt = 0
         try:
-            async for message in call:
-                yield _typed(message, kind)
-        except grpc.aio.AioRpcError as error:
-            translated = _error(error)
-            telemetry.failed(made, translated)
-            raise translated from None
+            while True:
+                await self._reachable(until)
+                call = self._calls[method](
+                    request, timeout=max(0.001, until - time.monotonic()), metadata=_metadata(made)
+                )
+                begun = False
+                try:
+                    async for message in call:
+                        begun = True
+                        yield _typed(message, kind)
+                except grpc.aio.AioRpcError as error:
+                    translated = _error(error)
+                    if begun and resume:
+                        attempt = 0
+                    elif begun or attempt + 1 >= ATTEMPTS:
+                        raise translated from None
+                    if not await self._again(translated, attempt, until):
+                        raise translated from None
+                    attempt += 1
+                else:
+                    self._budget.give()
+                    return
+                finally:
+                    call.cancel()
+        except BaseException as error:
+            telemetry.failed(made, error)
+            raise
         finally:
-            call.cancel()
             made.end()
+
+    async def _again(self, error: TwinError, attempt: int, until: float) -> bool:
+        """Whether to call once more, after a pause: the service was not there, and will be."""
+        if not isinstance(error, Unavailable) or error.retry_after is not None or attempt + 1 >= ATTEMPTS:
+            return False
+        # Where nobody could be reached, nobody was burdened: the first retry is free.
+        if attempt and not self._budget.take():
+            return False
+        pause = PAUSE * 2**attempt
+        if time.monotonic() + pause >= until:
+            return False
+        await asyncio.sleep(pause)
+        return True
+
+    async def _reachable(self, until: float) -> None:
+        """Wait a little while no server of this service can be reached: one may be starting just now."""
+        if self._channel.get_state() is not grpc.ChannelConnectivity.TRANSIENT_FAILURE:
+            return
+        try:
+            async with asyncio.timeout(min(PATIENCE, until - time.monotonic())):
+                while (state := self._channel.get_state(try_to_connect=True)) in _AWAY:
+                    await self._channel.wait_for_state_change(state)
+        except TimeoutError:
+            pass  # the call itself says that it is away
 
     async def collect(self, method: str, requests: AsyncIterator[Message], kind: type[M], *, timeout: float) -> M:
         """A stream of requests, one answer."""
