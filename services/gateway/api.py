@@ -24,6 +24,7 @@ from services.gateway.auth import Auth, LocalKey, PageLinks
 from services.gateway.call import Parts
 from services.gateway.edge import Drain, Edge, error_response
 from services.gateway.names import Names
+from services.gateway.oidc import OpenId
 from services.gateway.routes import ROUTES, KeyedRoute
 from services.gateway.settings import Settings
 from services.gateway.shapes import Error
@@ -45,6 +46,7 @@ def create_app(
     channels: Mapping[str, Any],
     drain: Drain,
     local: LocalKey | None = None,
+    openid: OpenId | None = None,
 ) -> FastAPI:
     """The application. `channels`: service name → channel, asked for its health by /readyz. `links` makes the tokens
     of one-time links; `local` is this process's own admin key, if it has one."""
@@ -62,6 +64,7 @@ def create_app(
             per_minute=settings.gateway_requests_per_minute,
             session_days=settings.gateway_session_days,
             local=local,
+            openid=openid,
         ),
         links=links,
         names=Names(crawler),

@@ -1,4 +1,4 @@
-"""Who calls: keys, the page's session, the one-time link, and the process's own key.
+"""Who calls: keys, an issuer's tokens, the page's session, the one-time link, and the process's own key.
 
 Comes in: the headers of a request. Goes out: the Key it speaks for, or Unauthenticated, Forbidden, Overloaded.
 Does not know: routes, what a request is about.
@@ -23,6 +23,7 @@ from starlette.requests import Request
 
 from services.domain import Key, Role
 from services.errors import Forbidden, Overloaded, TwinError, Unauthenticated
+from services.gateway.oidc import OpenId
 from services.ports import Keys, Limits
 
 log = structlog.get_logger()
@@ -78,13 +79,21 @@ class Auth:
     every request."""
 
     def __init__(
-        self, keys: Keys, limits: Limits, *, per_minute: int, session_days: float, local: LocalKey | None
+        self,
+        keys: Keys,
+        limits: Limits,
+        *,
+        per_minute: int,
+        session_days: float,
+        local: LocalKey | None,
+        openid: OpenId | None = None,
     ) -> None:
         self._keys = keys
         self._limits = limits
         self._per_minute = per_minute
         self._session_seconds = session_days * 86400
         self._local = local
+        self._openid = openid
         self._read: dict[str, tuple[Key, float]] = {}
         self._used: dict[str, float] = {}
         self._writing: set[asyncio.Task[None]] = set()
@@ -99,6 +108,8 @@ class Auth:
                 raise Unauthenticated("Send the key as `Authorization: Bearer sk-twin-…`.")
             if self._local is not None and hmac.compare_digest(secret.encode(), self._local.secret.encode()):
                 return self._local.key
+            if self._openid is not None and self._openid.looks_like(secret):
+                return await self._openid.caller(secret)
             return await self._valid(secret, KEY_PREFIX)
         secret = _cookies(request).get(cookie_name(request), "")
         if not secret:

@@ -24,6 +24,7 @@ from services.errors import Unavailable
 from services.gateway.api import create_app
 from services.gateway.auth import LocalKey, PageLinks
 from services.gateway.edge import Drain
+from services.gateway.oidc import Mapped, OpenId, parse_roles
 from services.gateway.settings import Settings
 from services.ports import Audit, Keys, Limits
 from services.settings import read
@@ -58,6 +59,7 @@ class Gateway:
     channels: Mapping[str, Any]
     own_channels: bool
     drain: Drain
+    openid: OpenId | None
     _links: PageLinks
 
     def bind(self) -> socket.socket:
@@ -105,6 +107,8 @@ class Gateway:
     async def close(self) -> None:
         for each in (self.keys, self.audit, self.limits):
             await each.close()
+        if self.openid is not None:
+            await self.openid.close()
         if self.own_channels:
             for channel in self.channels.values():
                 await channel.close()
@@ -119,6 +123,7 @@ async def build(settings: Settings, channels: Mapping[str, Any] | None = None) -
     keys: Keys = await open_adapter("keys", settings.documents_url, settings.directory, setting="TWIN_DOCUMENTS_URL")
     audit: Audit = await open_adapter("audit", settings.documents_url, settings.directory, setting="TWIN_DOCUMENTS_URL")
     limits: Limits = await open_adapter("limits", settings.limits_url, settings.directory)
+    openid = _openid(settings)
     local, links, drain = LocalKey(), PageLinks(), Drain()
     if not settings.loopback and all(key.revoked_at is not None for key in await keys.find()):
         log.warning(
@@ -139,8 +144,23 @@ async def build(settings: Settings, channels: Mapping[str, Any] | None = None) -
         channels=channels,
         local=local,
         drain=drain,
+        openid=openid,
     )
-    return Gateway(app, settings, local, keys, audit, limits, channels, own, drain, links)
+    return Gateway(app, settings, local, keys, audit, limits, channels, own, drain, openid, links)
+
+
+def _openid(settings: Settings) -> OpenId | None:
+    if not settings.oidc_issuer:
+        return None
+    return OpenId(
+        Mapped(
+            issuer=settings.oidc_issuer,
+            audience=settings.oidc_audience,
+            role_claim=settings.oidc_role_claim,
+            authors_claim=settings.oidc_authors_claim,
+            roles=parse_roles(settings.oidc_roles),
+        )
+    )
 
 
 async def serve(settings: Settings) -> None:

@@ -34,6 +34,17 @@ class Settings(settings.Settings):
     """Where keys and the audit are kept."""
     limits_url: str = "memory://"
 
+    oidc_issuer: str = ""
+    """Whose signed tokens are taken beside API keys: its address, as its tokens name it in `iss`; empty: nobody's."""
+    oidc_audience: str = ""
+    """What its tokens for Twin name in `aud`."""
+    oidc_role_claim: str = "twin_role"
+    """The claim that names the role; `a.b` is claim b within claim a."""
+    oidc_roles: str = ""
+    """VALUE=ROLE,…: what the claim's values mean, where they are not reader, writer and admin."""
+    oidc_authors_claim: str = "twin_authors"
+    """The claim that names the authors that a token may see; `*` among them: all. Without it: none."""
+
     gateway_requests_per_minute: int = Field(600, ge=1)
     """Of a key that has no number of its own: ten a second is far above a person, far below a flood."""
     gateway_body_bytes: int = Field(2 * 1024 * 1024, ge=1024)
