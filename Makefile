@@ -85,6 +85,13 @@ fuzz: $(VENV)/dev ## Run the property tests on new random examples, as often as 
 ROUNDS ?= 1
 FUZZED := $(shell grep -rl "from hypothesis" tests)
 
+.PHONY: servers-up servers-down
+servers-up: $(VENV)/dev ## Build and start Weaviate, Redis and the like for tests (SERVERS=weaviate,redis for some)
+	@$(BIN)/python -m tests.servers up $(if $(SERVERS),--only $(SERVERS))
+
+servers-down: $(VENV)/dev ## Stop them and take their data
+	@$(BIN)/python -m tests.servers down $(if $(SERVERS),--only $(SERVERS))
+
 .PHONY: protos
 protos: $(VENV)/dev ## Make the gRPC stubs again from the .proto files
 	@proto/generate

@@ -1,0 +1,58 @@
+"""python -m tests.servers up|down|status [--only weaviate,ferretdb,redis,jaeger,prometheus,toxiproxy]
+
+`up` prints `export NAME=value` lines on stdout, and what it does on stderr: eval "$(python -m tests.servers up)".
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+from tests.servers.obtain import Missing
+from tests.servers.run import PLANS, started_by_hand, sweep
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.servers")
+    parser.add_argument("what", choices=("up", "down", "status"))
+    parser.add_argument("--only", default="", help=f"some of {','.join(PLANS)}; all where left out")
+    given = parser.parse_args()
+    names = [each for each in given.only.replace(" ", ",").split(",") if each] or list(PLANS)
+    unknown = [each for each in names if each not in PLANS]
+    if unknown:
+        parser.error(f"there is no {', '.join(unknown)}: there are {', '.join(PLANS)}")
+    servers = started_by_hand()
+    if given.what == "down":
+        sweep()
+        print(f"Stopped: {', '.join(servers.stop(names)) or 'nothing was running'}", file=sys.stderr)
+        return 0
+    if given.what == "status":
+        running = servers.running()
+        for name in names:
+            print(f"{name:11}", f"pid {running[name].pid}  {running[name].directory}" if name in running else "-")
+        return 0
+
+    missing = []
+
+    def start(name: str) -> None:
+        try:
+            found = name in servers.running()
+            made = servers.start(name)
+        except Missing as error:
+            missing.append(str(error))
+        else:
+            print(f"{name}: {'runs already' if found else 'started'} (pid {made.pid})", file=sys.stderr, flush=True)
+            for variable, value in made.variables.items():
+                print(f"export {variable}='{value}'", flush=True)
+
+    # Two at once: one compiles while the other fetches or waits to be ready.
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(start, names))
+    for message in missing:
+        print(message, file=sys.stderr)
+    return 1 if missing else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,167 @@
+"""How each server's program is had: from the Go module proxy or from Debian, into .cache/servers, once.
+
+Comes in: a name. Goes out: the program's path. Does not know: how it is started.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+import stat
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+HERE = Path(__file__).parent
+CACHE = HERE.parent.parent / ".cache" / "servers"
+BUILD_SECONDS = 1800
+"""The longest, Weaviate, takes three minutes on two idle cores."""
+
+
+class Missing(Exception):
+    """It cannot be had here; the message is one line that says what is missing."""
+
+
+@dataclass(frozen=True)
+class Program:
+    version: str
+    file: str
+    """Below its directory in the cache."""
+    make: Callable[[Path], None]
+    """Puts it into that directory."""
+
+    def path(self, name: str) -> Path:
+        return CACHE / f"{name}-{self.version}" / self.file
+
+
+def _run(command: list[str], directory: Path, **environment: str) -> str:
+    """Its output. Missing with the last line that it wrote to stderr, where it fails."""
+    # Builds take minutes: what else runs on the machine comes first.
+    done = subprocess.run(
+        ["nice", "-n", "10", *command],
+        cwd=directory,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=BUILD_SECONDS,
+    )
+    if done.returncode:
+        said = done.stderr.strip().splitlines() or ["no reason given"]
+        raise Missing(f"`{' '.join(command)}` failed: {said[-1]}")
+    return done.stdout
+
+
+def _go() -> str:
+    found = shutil.which("go") or shutil.which("go", path="/usr/local/go/bin")
+    if found is None:
+        raise Missing("it is built with Go, which is not installed (https://go.dev/dl, 1.24 or newer)")
+    return found
+
+
+def _installed(package: str, file: str) -> Callable[[Path], None]:
+    """`go install`, for modules without a replace."""
+
+    def make(directory: Path) -> None:
+        _run([_go(), "install", "-trimpath", package], directory, GOBIN=str(directory), CGO_ENABLED="0", GOFLAGS="")
+        made = directory / package.rpartition("/")[2].partition("@")[0]
+        made.rename(directory / file)
+
+    return make
+
+
+def _ferretdb(directory: Path) -> None:
+    _run(
+        [_go(), "build", "-trimpath", "-buildvcs=false", "-mod=readonly", "-o", str(directory / "ferretdb"), "."],
+        HERE / "ferretdb",
+        CGO_ENABLED="0",
+    )
+
+
+def _jaeger(directory: Path) -> None:
+    # Its go.mod has a replace, which `go install` refuses: built inside a copy of the module.
+    found = json.loads(_run([_go(), "mod", "download", "-json", "github.com/jaegertracing/jaeger@v1.76.0"], directory))
+    with tempfile.TemporaryDirectory() as copy:
+        source = Path(shutil.copytree(found["Dir"], Path(copy) / "jaeger"))
+        for path in (source, *source.rglob("*")):
+            path.chmod(path.stat().st_mode | stat.S_IWUSR)
+        command = [_go(), "build", "-trimpath", "-buildvcs=false", "-mod=mod", "-o", str(directory / "jaeger")]
+        _run([*command, "./cmd/all-in-one"], source, CGO_ENABLED="0", GOFLAGS="")
+
+
+def _debian(*packages: str) -> Callable[[Path], None]:
+    """Unpacked, not installed: no service of Debian's is set up or started."""
+
+    def make(directory: Path) -> None:
+        if shutil.which("apt-get") is None:
+            raise Missing(f"it is taken from Debian's package {packages[0]}, and there is no apt-get")
+        command = ["apt-get", "download", "-qq", "-o", "APT::Sandbox::User=root", *packages]
+        with tempfile.TemporaryDirectory() as fetched:
+            try:
+                _run(command, Path(fetched))
+            except Missing:
+                # A fresh image has no lists of packages.
+                _run(["apt-get", "update", "-qq"], Path(fetched))
+                _run(command, Path(fetched))
+            for package in Path(fetched).glob("*.deb"):
+                _run(["dpkg", "-x", str(package), str(directory)], Path(fetched))
+
+    return make
+
+
+PROGRAMS = {
+    "weaviate": Program(
+        "1.35.2",
+        "weaviate",
+        _installed("github.com/weaviate/weaviate/cmd/weaviate-server@v1.35.2", "weaviate"),
+    ),
+    "ferretdb": Program("1.24.2", "ferretdb", _ferretdb),
+    # Debian's redis-server is one file under several names.
+    "redis": Program(
+        "debian", "usr/bin/redis-check-rdb", _debian("redis-tools", "libjemalloc2", "liblzf1", "libatomic1")
+    ),
+    "jaeger": Program("1.76.0", "jaeger", _jaeger),
+    "prometheus": Program("debian", "usr/bin/prometheus", _debian("prometheus")),
+    "toxiproxy": Program("2.5.0", "toxiproxy", _installed("github.com/Shopify/toxiproxy/v2/cmd/server@v2.5.0", "toxiproxy")),
+}  # fmt: skip
+
+
+def cached(name: str) -> bool:
+    return PROGRAMS[name].path(name).exists()
+
+
+def obtain(name: str) -> Path:
+    """The program, made first where the cache has it not. Missing."""
+    program = PROGRAMS[name]
+    path = program.path(name)
+    if path.exists():
+        return path
+    directory = CACHE / f"{name}-{program.version}"
+    with locked(CACHE / f"{name}.lock"):
+        if not path.exists():
+            print(f"{name} {program.version}: making it, the first time ...", file=sys.stderr, flush=True)
+            # Beside its place and moved there whole: a build that broke off leaves nothing that looks finished.
+            with tempfile.TemporaryDirectory(dir=CACHE) as building:
+                made = Path(building) / "made"
+                made.mkdir()
+                try:
+                    program.make(made)
+                except Missing as error:
+                    raise Missing(f"{name}: {error}") from error
+                shutil.rmtree(directory, ignore_errors=True)
+                made.rename(directory)
+    return path
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Held by one process at a time."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,65 @@
+"""The servers' own promises: they share a run, they end with it, and only they are ended."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.servers import obtain, run
+
+
+@pytest.fixture
+def servers(tmp_path: Path) -> run.Servers:
+    if not obtain.cached("redis"):
+        pytest.skip("needs redis: `make servers-up SERVERS=redis` fetches it")
+    return run.Servers(tmp_path)
+
+
+def test_started_once_and_ended_with_nothing_left(servers: run.Servers, tmp_path: Path) -> None:
+    """A second start finds the first; after the end there is no process, no data and no file that tells of it."""
+    first = servers.start("redis")
+    try:
+        assert servers.start("redis") == first
+        assert set(run.Servers(tmp_path).running()) == {"redis"}
+    finally:
+        assert servers.stop() == ["redis"]
+    assert first.process() is None
+    assert not Path(first.directory).exists()
+    assert servers.running() == {}
+    assert not (tmp_path / "running.json").exists()
+    assert servers.stop() == []
+
+
+def test_another_process_under_the_same_id_is_left_alone(servers: run.Servers, tmp_path: Path) -> None:
+    """Ids are given again: one that started at another moment is not ours, and is not ended."""
+    with subprocess.Popen(["sleep", "60"]) as other:
+        try:
+            directory = tmp_path / "data"
+            directory.mkdir()
+            began = psutil.Process(other.pid).create_time()
+            ours = run.Running("redis", other.pid, began - 5, "redis-server", str(directory), {})
+            servers._write([ours])
+            assert servers.running() == {}
+            assert servers.stop() == []
+            assert other.poll() is None
+            assert not directory.exists()
+        finally:
+            other.kill()
+
+
+def test_a_killed_run_is_swept(servers: run.Servers, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """What a run of the tests left that was killed is ended by the next; what a living one uses is not."""
+    monkeypatch.setattr(run, "CACHE", tmp_path)
+    with subprocess.Popen(["true"]) as gone:
+        pass
+    left, used = run.of_session(gone.pid).start("redis"), run.of_session(os.getpid()).start("redis")
+    try:
+        run.sweep()
+        assert left.process() is None
+        assert used.process() is not None
+    finally:
+        run.of_session(os.getpid()).stop()
