@@ -22,18 +22,17 @@ from __future__ import annotations
 
 import asyncio
 import json
-import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import unquote
 
 import apsw
 import numpy as np
 import sqlite_vec
 
+from services.adapters import words
 from services.adapters.sqlite import Database
 from services.domain import Chunk, EncoderIdentity, Facets, Filter, Hit, Manifest, Scope, Thresholds
 from services.errors import Conflict, InvalidInput, NotFound
@@ -48,32 +47,12 @@ NEAREST = 4096
 """sqlite-vec's own limit of k."""
 SLICE = 256
 """Rows handled at once: bounds memory, whatever a document's size."""
-TOKENIZER = ("porter", "unicode61", "remove_diacritics", "2")
 WEIGHTS = {"title": 1.0, "heading": 2.0, "body": 1.0, "parts": 0.5}
 """Of the columns in BM25."""
 COMMON = 0.25
 """A word in more than this share of the chunks tells little and costs most of a text search's time."""
 FEW = 1000
 """Chunks that are searched so fast that no word need be left out."""
-STOP_WORDS = frozenset(
-    re.findall(
-        r"\w+",
-        "a about above after again against all am an and any are as at be because been before being below between both "
-        "but by can could did do does doing down during each few for from further had has have having he her here hers "
-        "him his how i if in into is it its itself just me more most my no nor not now of off on once only or other "
-        "our ours out over own same she should so some such than that the their theirs them then there these they this "
-        "those through to too under until up very was we were what when where which while who whom why will with would "
-        "you your yours s t d ll m re ve don",
-    )
-)
-"""English function words, left out of a query that has others: they cost time and find nothing."""
-IDENTIFIER = re.compile(r"[^\W_]*[^\W\d_A-Z][A-Z][^\W_]*|[^\W_]*[A-Z]{2,}[a-z][^\W_]*")
-"""A run of letters and digits with a hump in it."""
-HUMPS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[^\WA-Z\d_]+|\d+")
-UNSPACED = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\uf900-\ufaff]")
-"""Letters of scripts that don't part words by spaces: each is a word of its own here, and pairs are searched."""
-HOST = re.compile(r"(?:\w+:)?[a-z][a-z0-9+.-]*://(?:[^/@]*@)?(?:www\.)?([^/:?#]+)", re.IGNORECASE)
-LONE_SURROGATES = re.compile("[\ud800-\udfff]")
 
 CATALOG = """
 CREATE TABLE index_generations (
@@ -169,7 +148,7 @@ class SqliteIndexes:
                         t=f"index_{number}",
                         dimensions=int(manifest.encoder.dimensions),
                         block=BLOCK,
-                        tokenizer=" ".join(TOKENIZER),
+                        tokenizer=" ".join(words.TOKENIZER),
                         weights=", ".join(map(str, WEIGHTS.values())),
                     )
                 )
@@ -254,8 +233,8 @@ class SqliteIndex:
                         self._chunk(connection, number, chunk, vectors.get(chunk.id)),
                         chunk.start,
                         chunk.end,
-                        _storable(chunk.heading),
-                        _storable(chunk.text),
+                        words.storable(chunk.heading),
+                        words.storable(chunk.text),
                         chunk.kind,
                         chunk.tokens,
                     ),
@@ -387,10 +366,10 @@ class SqliteIndex:
 
     async def document_frequencies(self, terms: Collection[str]) -> tuple[dict[str, int], int]:
         def read(connection: apsw.Connection) -> tuple[dict[str, int], int]:
-            tokenizer = _tokenizer(connection)
+            tokenizer = words.tokenizer(connection)
             frequencies = {}
             for term in terms:
-                tokens = _tokens(tokenizer, term)
+                tokens = words.tokens(tokenizer, term)
                 if len(tokens) == 1:
                     count = self._frequency(connection, tokens[0][0])
                 elif tokens:
@@ -468,21 +447,21 @@ class SqliteIndex:
 
     def _match(self, connection: apsw.Connection, query: str) -> str:
         """The query as FTS5's expression: its words, the telling ones, any of them; identifiers also as phrases."""
-        tokenizer = _tokenizer(connection)
-        words: dict[str, str] = {}
+        tokenizer = words.tokenizer(connection)
+        found: dict[str, str] = {}
         phrases: list[str] = []
         for piece in query.split():
-            tokens = _tokens(tokenizer, piece)
-            unspaced = [word for _, word in tokens if UNSPACED.fullmatch(word)]
+            tokens = words.tokens(tokenizer, piece)
+            unspaced = [word for _, word in tokens if words.UNSPACED.fullmatch(word)]
             if len(unspaced) > 1:
                 phrases += [_quoted(f"{one} {two}") for one, two in pairwise(unspaced)]
-                tokens = [each for each in tokens if not UNSPACED.fullmatch(each[1])]
+                tokens = [each for each in tokens if not words.UNSPACED.fullmatch(each[1])]
             elif len(tokens) > 1:
                 phrases.append(_quoted(piece))
-            phrases += [_quoted(parts) for parts in _parts(piece)]
+            phrases += [_quoted(parts) for parts in words.parts(piece)]
             for token, word in tokens:
-                words.setdefault(token, word)
-        telling = {each: word for each, word in words.items() if word.lower() not in STOP_WORDS} or words
+                found.setdefault(token, word)
+        telling = {each: word for each, word in found.items() if word.lower() not in words.STOP_WORDS} or found
         limit = max(COMMON * self._size(connection), FEW)
         rare = {each: word for each, word in telling.items() if self._frequency(connection, each) <= limit}
         return " OR ".join(dict.fromkeys([*map(_quoted, (rare or telling).values()), *phrases]))
@@ -537,11 +516,11 @@ class SqliteIndex:
             (
                 document.version,
                 document.url,
-                _storable(document.title),
+                words.storable(document.title),
                 document.source_id,
                 document.source_address,
-                host(document.url),
-                _storable(document.byline),
+                words.host(document.url),
+                words.storable(document.byline),
                 document.language,
                 document.published,
                 number,
@@ -586,11 +565,11 @@ class SqliteIndex:
             (
                 (
                     number,
-                    "" if document.title in heading else _spaced(_storable(document.title)),
-                    _spaced(heading),
-                    _spaced(text),
+                    "" if document.title in heading else words.spaced(words.storable(document.title)),
+                    words.spaced(heading),
+                    words.spaced(text),
                     # Held apart by a word that is in no query, so that no phrase reaches across two identifiers.
-                    " \ue000 ".join(_parts(f"{heading}\n{text}")),
+                    " \ue000 ".join(words.parts(f"{heading}\n{text}")),
                 )
                 for number, heading, text in rows
             ),
@@ -696,12 +675,6 @@ class _Wanted:
         return " AND ".join(conditions).format("(SELECT value FROM json_each(?))"), values
 
 
-def host(url: str) -> str:
-    """The host of an address without `www.`; empty for files and uploads."""
-    found = HOST.match(url)
-    return unquote(found[1]).lower() if found else ""
-
-
 def _number(connection: apsw.Connection, name: str, number: int | None = None) -> int:
     """The generation of this name (and of this number: another may have taken the name since). NotFound."""
     found = connection.execute("SELECT number FROM index_generations WHERE name = ?", (name,)).get
@@ -761,35 +734,9 @@ def _slices(numbers: Sequence[int]) -> Iterator[list[int]]:
 # ── Words ───────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _storable(text: str) -> str:
-    """The same number of code points, all of which have a UTF-8 (lone surrogates have none)."""
-    return text if text.isascii() else LONE_SURROGATES.sub("\ufffd", text)
-
-
-def _spaced(text: str) -> str:
-    """Letters of scripts without spaces between words, each a word of its own."""
-    return text if text.isascii() else UNSPACED.sub(r" \g<0> ", text)
-
-
-def _parts(text: str) -> list[str]:
-    """The camelCase identifiers of a text, each once and with its humps apart."""
-    return list(dict.fromkeys(" ".join(HUMPS.findall(each)) for each in IDENTIFIER.findall(text)))
-
-
 def _quoted(text: str) -> str:
     """A string of FTS5's query language: its words as a phrase."""
     return '"' + text.replace('"', " ").replace("\0", " ") + '"'
-
-
-def _tokenizer(connection: apsw.Connection) -> apsw.FTS5Tokenizer:
-    return connection.fts5_tokenizer(TOKENIZER[0], list(TOKENIZER[1:]))
-
-
-def _tokens(tokenizer: apsw.FTS5Tokenizer, text: str) -> list[tuple[str, str]]:
-    """The tokens of a text as the index holds them, folded and stemmed, each with the word it was made of."""
-    raw = _spaced(_storable(text)).encode()
-    found: Any = tokenizer(raw, apsw.FTS5_TOKENIZE_QUERY, None)
-    return [(token, raw[start:end].decode()) for start, end, token in found]
 
 
 def _prepare(connection: apsw.Connection) -> None:
