@@ -388,6 +388,14 @@ class LanguageModel(Protocol):
         """Pieces of text, and last the Usage. Closing the iterator stops the engine's work."""
         ...
 
+    async def prove(self) -> None:
+        """Misconfigured where it serves another model than the one that was named, Unavailable where it is away."""
+        ...
+
+    async def waiting(self) -> int | None:
+        """Requests in the engine's own queue, by its metrics; None where it tells none. Raises nothing."""
+        ...
+
     async def close(self) -> None: ...
 
 

@@ -131,6 +131,12 @@ class LlamaCppModel:
     def stream(self, messages: Sequence[Message], sampling: Sampling) -> AsyncGenerator[str | Usage, None]:
         return self._talk.stream(messages, sampling)
 
+    async def prove(self) -> None:
+        await self._talk.prove()
+
+    async def waiting(self) -> int | None:
+        return None
+
     async def close(self) -> None:
         await self._talk.close()
         server, self._server = self._server, None

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import AsyncGenerator, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from urllib.parse import parse_qs, urlsplit, urlunsplit
 import httpx
 from httpx_sse import SSEError, aconnect_sse
 
+from services import telemetry
 from services.domain import Message, Usage
 from services.errors import (
     DeadlineExceeded,
@@ -40,6 +42,10 @@ SILENCE = 120.0
 """Seconds between two pieces, the first one included: a cold engine loads its model in that time."""
 CHARACTERS_A_TOKEN = 3.0
 """From below: English has four, code and other languages fewer. The estimate must not be too small."""
+QUEUED = re.compile(
+    r"^(?:vllm:num_requests_waiting|tgi_queue_size|llamacpp:requests_deferred)(?:\{[^}]*\})? ([0-9.eE+]+)$",
+    re.MULTILINE,
+)
 MESSAGE_TOKENS = 8
 """What a chat template adds to a message, from above."""
 
@@ -99,6 +105,34 @@ class OpenAIModel:
         except (httpx.HTTPError, ValueError, KeyError, TypeError):
             self._name = ""
 
+    async def prove(self) -> None:
+        try:
+            answer = await self._client.get(f"{self._prefix}models", timeout=CONNECT, headers=telemetry.headers())
+        except httpx.HTTPError as error:
+            raise Unavailable(_away(), retry_after=5.0) from error
+        if answer.status_code >= 300:
+            raise _refused(answer)
+        try:
+            served = [str(each["id"]) for each in answer.json()["data"]]
+        except (ValueError, KeyError, TypeError) as error:
+            raise Misconfigured(
+                "What TWIN_LLM_URL names lists no models as OpenAI does: its address ends in /v1."
+            ) from error
+        # Ollama lists a model under its tag.
+        if self._name and not {self._name, f"{self._name}:latest"} & set(served):
+            raise Misconfigured(
+                f"The engine serves {', '.join(served) or 'no model'}, and not {self._name}: check ?model= in TWIN_LLM_URL."
+            )
+        self._name = self._name or next(iter(served), "")
+
+    async def waiting(self) -> int | None:
+        root = self._client.base_url.copy_with(raw_path=b"/metrics")
+        try:
+            answer = await self._client.get(root, timeout=1.0)
+        except httpx.HTTPError:
+            return None
+        return queued(answer.text) if answer.status_code == 200 else None
+
     async def count(self, messages: Sequence[Message]) -> int:
         """From above: the engine's tokenizer is not at hand."""
         return sum(int(len(each.content.encode()) / CHARACTERS_A_TOKEN) + MESSAGE_TOKENS for each in messages)
@@ -112,7 +146,9 @@ class OpenAIModel:
         written = 0
         usage: Usage | None = None
         try:
-            async with aconnect_sse(self._client, "POST", f"{self._prefix}chat/completions", json=body) as events:
+            async with aconnect_sse(
+                self._client, "POST", f"{self._prefix}chat/completions", json=body, headers=telemetry.headers()
+            ) as events:
                 if events.response.status_code >= 300:
                     await events.response.aread()
                     raise _refused(events.response)
@@ -145,6 +181,12 @@ class OpenAIModel:
 
     async def close(self) -> None:
         await self._client.aclose()
+
+
+def queued(metrics: str) -> int | None:
+    """Of an engine's metrics, how many requests wait in it: vLLM's, TGI's and llama.cpp's names."""
+    found = QUEUED.findall(metrics)
+    return int(sum(float(each) for each in found)) if found else None
 
 
 def _body(name: str, messages: Sequence[Message], sampling: Sampling) -> dict[str, Any]:

@@ -40,9 +40,11 @@ from services.domain import (
     Started,
     Support,
     Usage,
+    digest,
 )
-from services.errors import Forbidden, Internal, InvalidInput, Overloaded, TwinError
+from services.errors import Forbidden, Internal, InvalidInput, TwinError
 from services.generator import conversation, prompt, quoted, quotes, written
+from services.generator.admission import Admission
 from services.generator.conversation import Talk
 from services.generator.journal import Record
 from services.generator.support import Checker
@@ -68,6 +70,23 @@ class Budget:
     answer_tokens: int
     history_tokens: int
     concurrent: int
+    """Answers at once."""
+    patience: float = 10.0
+    """Seconds that a request may be expected to wait for its turn; else it is refused at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A model that is tried on a share of the conversations."""
+
+    model: LanguageModel
+    share: float
+    """0 to 1."""
+
+    def takes(self, conversation: str) -> bool:
+        """The same each time for the same conversation."""
+        drawn = int(digest("candidate", conversation)[:8], 16) / 0xFFFFFFFF
+        return drawn < self.share
 
 
 @dataclass(slots=True)
@@ -75,6 +94,7 @@ class _Answer:
     """What the journal will be told."""
 
     request: GenerateRequest
+    model: LanguageModel | None
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
     created_at: float = field(default_factory=time.time)
     began: float = field(default_factory=time.perf_counter)
@@ -88,6 +108,10 @@ class _Answer:
     usage: Usage = field(default_factory=lambda: Usage(0, 0))
     timings: dict[str, float] = field(default_factory=dict)
     reason: str = "cancelled"
+
+    @property
+    def model_name(self) -> str:
+        return self.model.name if self.model is not None else QUOTES
 
     def note(self, name: str) -> None:
         self.timings.setdefault(name, (time.perf_counter() - self.began) * 1000)
@@ -106,28 +130,38 @@ class _Answer:
 
 
 class Generate:
-    def __init__(self, retriever: Retriever, model: LanguageModel | None, record: Record, budget: Budget) -> None:
+    def __init__(
+        self,
+        retriever: Retriever,
+        model: LanguageModel | None,
+        record: Record,
+        budget: Budget,
+        candidate: Candidate | None = None,
+    ) -> None:
         self._retriever = retriever
         self._model = model
+        self._candidate = candidate
+        self._admission = Admission(budget.concurrent, budget.patience)
         self._record = record
         self._budget = budget
         self._vectors = SentenceVectors(retriever)
-        self._running = 0
 
-    @property
-    def name(self) -> str:
-        return self._model.name if self._model is not None else QUOTES
+    def _pick(self, request: GenerateRequest) -> LanguageModel | None:
+        """The engines of this conversation: the candidate's for its share of them."""
+        if self._candidate is None:
+            return self._model
+        first = next((each.content for each in request.messages if each.role == "user"), "")
+        return self._candidate.model if self._candidate.takes(f"{request.key_id}\n{first}") else self._model
 
     async def __call__(self, request: GenerateRequest) -> AsyncGenerator[AnswerEvent, None]:
         """The answer's events. Closing the iterator stops the engine's work; what was given by then is kept."""
         _valid(request)
-        if self._running >= self._budget.concurrent:
-            raise Overloaded(
-                f"{self._budget.concurrent} answers are being made already. Try again in a few seconds.",
-                retry_after=2.0,
-            )
-        self._running += 1
-        answer = _Answer(request)
+        async with self._admission.place(request.key_id), aclosing(self._admitted(request)) as events:
+            async for event in events:
+                yield event
+
+    async def _admitted(self, request: GenerateRequest) -> AsyncGenerator[AnswerEvent, None]:
+        answer = _Answer(request, self._pick(request))
         begun = False
         try:
             async with aclosing(self._answer(answer)) as events:
@@ -138,7 +172,7 @@ class Generate:
                         yield event
             answer.note("total")
             yield answer.usage
-            answer.reason = "length" if 0 < self._tokens(request) <= answer.usage.completion_tokens else "stop"
+            answer.reason = "length" if 0 < self._tokens(answer) <= answer.usage.completion_tokens else "stop"
             yield Finished(answer.reason, dict(answer.timings))
         except TwinError as error:
             if not begun:
@@ -152,7 +186,6 @@ class Generate:
             answer.reason = Internal.code
             yield Failed(Internal.code, "Something went wrong inside Twin; the log has the cause under this trace.")
         finally:
-            self._running -= 1
             if begun:
                 answer.note("total")
                 self._record.save(self._entry(answer))
@@ -162,25 +195,27 @@ class Generate:
         request = answer.request
         answer.question = request.messages[-1].content
         talk = conversation.kind(request.messages)
-        if talk.housekeeping and self._model is not None:
-            async for event in self._plain(answer, self._model):
+        if talk.housekeeping and answer.model is not None:
+            async for event in self._plain(answer, answer.model):
                 yield event
             return
         if talk is not Talk.QUESTION:
             answer.evidence = Evidence.ANSWER
             yield self._started(answer)
-            reply = conversation.reply(talk, request.messages, request.author, self._model.name if self._model else "")
+            reply = conversation.reply(
+                talk, request.messages, request.author, answer.model.name if answer.model else ""
+            )
             for event in quoted.said(reply):
                 yield event
             return
         if request.k == 0:
-            if self._model is None:
+            if answer.model is None:
                 raise InvalidInput(
                     "k is 0 (no passages), and Twin answers in quotations: there is nothing to quote. Leave k out, or "
                     "set TWIN_LLM_URL to a language model.",
                     param="twin.k",
                 )
-            async for event in self._plain(answer, self._model):
+            async for event in self._plain(answer, answer.model):
                 yield event
             return
         found = await self._search(request)
@@ -193,14 +228,14 @@ class Generate:
             for event in quoted.declined(answer.passages):
                 yield event
             return
-        if self._model is None:
+        if answer.model is None:
             chosen = await quotes.choose(found.question, answer.passages, self._vectors)
             quotations, answer.passages = quoted.in_order(chosen, answer.passages)
             yield self._started(answer, found.notices)
             for event in quoted.answer(found.evidence, quotations, answer.passages):
                 yield event
             return
-        async for event in self._written(answer, self._model, found):
+        async for event in self._written(answer, answer.model, found):
             yield event
 
     async def _search(self, request: GenerateRequest) -> SearchResult:
@@ -224,7 +259,7 @@ class Generate:
         self, answer: _Answer, model: LanguageModel, found: SearchResult
     ) -> AsyncGenerator[AnswerEvent, None]:
         request = answer.request
-        sampling = self._sampling(request)
+        sampling = self._sampling(answer)
         messages, answer.passages = await prompt.fit(
             request.messages[-1].content,
             answer.passages,
@@ -257,20 +292,20 @@ class Generate:
             _history(answer.request.messages),
             answer.request.author,
             count=model.count,
-            tokens=model.window - self._sampling(answer.request).max_tokens,
+            tokens=model.window - self._sampling(answer).max_tokens,
             history_tokens=self._budget.history_tokens,
         )
         messages = prompt.without_passages(answer.request.messages[-1].content, messages[1:-1])
         answer.prompt, answer.evidence = _text(messages), Evidence.ANSWER
         yield self._started(answer)
-        pieces = model.stream(messages, self._sampling(answer.request))
+        pieces = model.stream(messages, self._sampling(answer))
         async for event in written.plain(_closing(pieces)):
             yield event
 
     def _started(self, answer: _Answer, notices: Iterable[str] = ()) -> Started:
         return Started(
             generation_id=answer.id,
-            model=self.name,
+            model=answer.model_name,
             created_at=answer.created_at,
             evidence=answer.evidence,
             passages=answer.passages,
@@ -278,12 +313,13 @@ class Generate:
             notices=tuple(notices),
         )
 
-    def _tokens(self, request: GenerateRequest) -> int:
-        return 0 if self._model is None else self._sampling(request).max_tokens
+    def _tokens(self, answer: _Answer) -> int:
+        return 0 if answer.model is None else self._sampling(answer).max_tokens
 
-    def _sampling(self, request: GenerateRequest) -> Sampling:
+    def _sampling(self, answer: _Answer) -> Sampling:
+        request = answer.request
         asked = request.max_tokens or self._budget.answer_tokens
-        window = self._model.window if self._model is not None else asked
+        window = answer.model.window if answer.model is not None else asked
         return Sampling(
             # Half of the window at most: the passages need the rest.
             max_tokens=max(1, min(asked, window // 2)),
@@ -297,8 +333,9 @@ class Generate:
 
     def _count(self, answer: _Answer) -> None:
         telemetry.ANSWERS.labels(answer.evidence).inc()
-        telemetry.TOKENS.labels("prompt", self.name).inc(answer.usage.prompt_tokens)
-        telemetry.TOKENS.labels("completion", self.name).inc(answer.usage.completion_tokens)
+        for kind, tokens in (("prompt", answer.usage.prompt_tokens), ("completion", answer.usage.completion_tokens)):
+            telemetry.TOKENS.labels(kind, answer.model_name).inc(tokens)
+            telemetry.KEY_TOKENS.labels(kind, answer.request.key_id).inc(tokens)
         for each in answer.support:
             telemetry.SUPPORT.labels(each.verdict).inc()
 
@@ -310,7 +347,7 @@ class Generate:
             messages=answer.request.messages,
             question=answer.question,
             prompt=answer.prompt,
-            model=self.name,
+            model=answer.model_name,
             passages=answer.passages,
             answer="".join(answer.text),
             citations=tuple(answer.citations),
