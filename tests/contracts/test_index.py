@@ -1,8 +1,8 @@
-"""What every index promises; an adapter joins by one more entry in OPENERS."""
+"""What every index promises; an adapter joins by one more entry in TECHNOLOGIES."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,13 +24,7 @@ from services.domain import (
 from services.errors import Conflict, InvalidInput, NotFound
 from services.ports import Index, IndexedDocument, Indexes, Vectors
 
-
-async def sqlite(data_dir: Path) -> Indexes:
-    opened: Indexes = await open_adapter("index", "sqlite:///index.db", data_dir)
-    return opened
-
-
-OPENERS: dict[str, Callable[[Path], Awaitable[Indexes]]] = {"sqlite": sqlite}
+TECHNOLOGIES = ("sqlite", "weaviate")
 
 DIMENSIONS = 8
 MANIFEST = Manifest(
@@ -43,9 +37,18 @@ MANIFEST = Manifest(
 NONE = Filter()
 
 
-@pytest.fixture(params=OPENERS)
-async def indexes(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Indexes]:
-    opened = await OPENERS[request.param](tmp_path)
+@pytest.fixture(params=TECHNOLOGIES)
+def url(request: pytest.FixtureRequest) -> str:
+    """Of an empty index."""
+    if request.param == "sqlite":
+        return "sqlite:///index.db"
+    found: str = request.getfixturevalue(f"{request.param}_url")
+    return found
+
+
+@pytest.fixture
+async def indexes(url: str, tmp_path: Path) -> AsyncIterator[Indexes]:
+    opened: Indexes = await open_adapter("index", url, tmp_path)
     yield opened
     await opened.close()
 
@@ -394,14 +397,13 @@ async def test_create_again(indexes: Indexes) -> None:
         await indexes.update(replace(MANIFEST, name="unknown"))
 
 
-async def test_it_is_still_there_after_closing(tmp_path: Path) -> None:
+async def test_it_is_still_there_after_closing(url: str, tmp_path: Path) -> None:
     """What was published is found after the adapter was closed and opened again."""
-    for opener in OPENERS.values():
-        indexes = await opener(tmp_path)
-        await indexes.create(MANIFEST)
-        await put(await indexes.open("first"), document(), ["lasting"])
-        await indexes.close()
-        await indexes.close()
-        indexes = await opener(tmp_path)
-        assert found(await (await indexes.open("first")).text("lasting", 5, EVERYONE, NONE)) == ["lasting"]
-        await indexes.close()
+    indexes: Indexes = await open_adapter("index", url, tmp_path)
+    await indexes.create(MANIFEST)
+    await put(await indexes.open("first"), document(), ["lasting"])
+    await indexes.close()
+    await indexes.close()
+    indexes = await open_adapter("index", url, tmp_path)
+    assert found(await (await indexes.open("first")).text("lasting", 5, EVERYONE, NONE)) == ["lasting"]
+    await indexes.close()

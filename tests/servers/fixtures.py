@@ -11,8 +11,9 @@ import os
 import shutil
 import uuid
 from collections.abc import Iterator
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
+import httpx
 import pytest
 
 from tests.servers.obtain import CACHE, Missing, cached
@@ -72,6 +73,29 @@ def mongodb_url(mongodb_server: str) -> Iterator[str]:
 def weaviate_server() -> str:
     """weaviate://HOST:PORT?grpc_port=PORT: tests choose names of their own in it."""
     return server("weaviate", "TWIN_TEST_WEAVIATE_URL")
+
+
+@pytest.fixture
+def weaviate_url(weaviate_server: str) -> Iterator[str]:
+    """Names of the test's own, whose collections are taken away after it."""
+    url, prefix = weaviate_of_its_own(weaviate_server)
+    yield url
+    drop_collections(weaviate_server, prefix)
+
+
+def weaviate_of_its_own(base: str) -> tuple[str, str]:
+    """(URL, what its collections' names begin with) of an empty index."""
+    prefix = f"Test{uuid.uuid4().hex[:12]}"
+    address, _, options = base.partition("?")
+    return f"{address.rstrip('/')}/{prefix}?{options}", prefix
+
+
+def drop_collections(base: str, prefix: str) -> None:
+    parts = urlsplit(base)
+    with httpx.Client(base_url=f"http://{parts.hostname}:{parts.port}/v1/schema", trust_env=False) as client:
+        for each in client.get("").raise_for_status().json()["classes"]:
+            if each["class"].startswith(prefix):
+                client.delete(f"/{each['class']}").raise_for_status()
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,1047 @@
+"""The index in Weaviate, over gRPC.
+
+Comes in: chunks with their vectors, a version of a document at a time. Goes out: hits. Does not know: how texts were
+chunked or embedded, what a question means, how the two searches are fused.
+
+    weaviate://[:KEY@]HOST:8080[/Prefix]?grpc_port=50051&grpc_host=HOST&consistency=ALL&replicas=1
+    weaviate+https://…                        both ports over TLS
+
+The path is what the collections' names begin with (Twin), so that several Twins, or tests, share one server. There are
+
+    PrefixManifests     an object a generation, and one object that names the live one: writing it is the switch
+    PrefixChunks_…      of one generation: an object for each place of a chunk in a version, with vector and words
+    PrefixVersions_…    of one generation: an object for each version that was published, and one for each that is
+                        being staged
+
+Without transactions, what is written is never changed. A place's id is made of document, version and ordinal; to
+publish is to write one object, the version's, that was not there. A search finds chunks first, then asks for the
+versions that these are of, and drops what is of none. It searches once more where it cannot rule out that a version
+was published or dropped between the two steps, so that it finds the old version whole or the new one. Versions are
+dropped before their chunks are. An unchanged chunk's vector is copied to its new place.
+
+Authors are a filter and not tenants. 20,000 chunks of 384 dimensions, nearest 50, p50 in ms (Weaviate 1.35.2 on a
+busy machine of 2 cores; the first column of figures is 20 authors, the second 1,000):
+
+TENANTS_TABLE
+
+Searches span authors (a scope holds any number), which costs a query a tenant; and a tenant costs memory whether it is
+searched or not.
+
+The vector index is HNSW. Each search carries a filter, and below 40,000 candidates (Weaviate's flatSearchCutoff)
+Weaviate then compares with every one of them: exact, for every smaller corpus and for every author of a larger one.
+
+Words are folded here (words.py) and are tokens parted by spaces to Weaviate. How often a term occurs is counted
+exactly up to COUNTED chunks, beyond that estimated from a sample and kept for KEPT seconds.
+
+Every write goes to all replicas (consistency=ALL), so that one may be asked; with QUORUM reads ask a quorum too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import time
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import parse_qsl, unquote, urlsplit
+from uuid import UUID
+
+import grpc
+import httpx
+import numpy as np
+import structlog
+import weaviate
+from weaviate.classes.config import (
+    Configure,
+    ConsistencyLevel,
+    DataType,
+    Property,
+    StopwordsPreset,
+    Tokenization,
+    VectorDistances,
+)
+from weaviate.classes.data import DataObject
+from weaviate.classes.init import AdditionalConfig, Auth, Timeout
+from weaviate.classes.query import Filter as Where
+from weaviate.classes.query import MetadataQuery, Metrics
+from weaviate.config import GrpcConfig
+from weaviate.exceptions import UnexpectedStatusCodeError, WeaviateBaseError
+
+from services.adapters import words
+from services.domain import Chunk, EncoderIdentity, Facets, Filter, Hit, Manifest, Scope, Thresholds, digest
+from services.errors import Conflict, InvalidInput, Misconfigured, NotFound, Unavailable
+from services.ports import Index, IndexedDocument, Indexes, Vectors
+
+T = TypeVar("T")
+
+PATIENCE = 10.0
+"""Seconds that Weaviate has for a read; the client itself would go on trying for half a minute."""
+PATIENCE_WRITING = 60.0
+"""Seconds for a batch: a cold HNSW index of a large corpus takes its time."""
+PATIENCE_CONNECTING = 3.0
+RECONNECT = 1000
+"""Milliseconds between tries to connect again at most: gRPC's own two minutes would outlast a restart by far."""
+MOST = 10_000
+"""Objects that Weaviate gives or deletes at once (QUERY_MAXIMUM_RESULTS)."""
+NEAREST = 4096
+"""Most hits of one search, as many as the index in SQLite gives."""
+BATCH = 200
+"""Objects a batch: of 384 dimensions and 1,000 characters, a megabyte."""
+IDS = 200
+"""Ids asked for at once."""
+PAGE = 1000
+"""Ordinals read at once of a document that has more than MOST places."""
+SKEW = 60.0
+"""Seconds by which clocks of two processes may differ: a version published longer ago than that was there when the
+search began."""
+ROUNDS = 10
+"""Searches of one question, each because versions were published or dropped during the one before."""
+REMEMBERED = 50_000
+"""Versions that are known to have been published."""
+COUNTED = 4096
+"""Chunks up to which words are counted exactly: Weaviate counts by reading each object that has the word (5 µs)."""
+SAMPLES = 64
+"""Beyond, one chunk of so many is counted first."""
+ENOUGH = 32
+"""Chunks of the sample that make a good estimate (within 18 %, and idf is its logarithm); fewer: all are counted."""
+KEPT = 60.0
+"""Seconds that an estimate is kept."""
+TERMS = 20_000
+"""Estimates that are kept."""
+SCHEMA = 1
+"""Of the objects, told in each of them."""
+NAME = re.compile(r"[A-Z][A-Za-z0-9]{0,39}")
+DATE = re.compile(r"(\d{4})(?:-(\d\d))?(?:-(\d\d))?(?!\d)")
+SHOWN = ["chunk", "document", "version", "ordinal", "start", "end", "text", "heading", "kind", "tokens"]
+STAGED, PUBLISHED = "staged", "published"
+
+log = structlog.get_logger(__name__)
+
+
+# ── The server ──────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True)
+class _Address:
+    """What the URL says."""
+
+    host: str
+    port: int
+    grpc_host: str
+    grpc_port: int
+    secure: bool
+    key: str | None
+    prefix: str
+    consistency: ConsistencyLevel
+    replicas: int
+
+
+class _Server:
+    """The one client, connected when it is first needed, and the one translator of its errors."""
+
+    def __init__(self, address: _Address) -> None:
+        self.address = address
+        self._lock = asyncio.Lock()
+        self._client: Any = None
+        self._closed = False
+
+    async def call(self, work: Callable[[Any], Awaitable[T]], patience: float = PATIENCE) -> T:
+        """What `work` makes of the client. NotFound where its collection is gone, Unavailable for all else."""
+        try:
+            async with asyncio.timeout(patience):
+                return await work(self._client or await self._connected())
+        except TimeoutError as error:
+            raise Unavailable(
+                f"The index did not answer within {patience:.0f} s: try again later.", retry_after=1
+            ) from error
+        except (WeaviateBaseError, httpx.HTTPError, grpc.aio.AioRpcError) as error:
+            raise _translated(error) from error
+
+    async def close(self) -> None:
+        self._closed = True
+        async with self._lock:
+            client, self._client = self._client, None
+            if client is not None:
+                await client.close()
+
+    async def _connected(self) -> Any:
+        async with self._lock:
+            if self._closed:
+                raise Unavailable("The index is closed.")
+            if self._client is None:
+                client = self._made()
+                try:
+                    await client.connect()
+                    await self._prepare(client)
+                except BaseException:
+                    await asyncio.shield(client.close())
+                    raise
+                self._client = client
+            return self._client
+
+    def _made(self) -> Any:
+        to = self.address
+        return weaviate.use_async_with_custom(
+            http_host=to.host,
+            http_port=to.port,
+            http_secure=to.secure,
+            grpc_host=to.grpc_host,
+            grpc_port=to.grpc_port,
+            grpc_secure=to.secure,
+            auth_credentials=Auth.api_key(to.key) if to.key else None,
+            # It would ask a package registry for newer versions of itself; the first call says whether gRPC answers.
+            skip_init_checks=True,
+            additional_config=AdditionalConfig(
+                timeout=Timeout(init=PATIENCE_CONNECTING, query=PATIENCE, insert=PATIENCE_WRITING),
+                grpc_config=GrpcConfig(
+                    channel_options=[
+                        ("grpc.initial_reconnect_backoff_ms", 100),
+                        ("grpc.min_reconnect_backoff_ms", 100),
+                        ("grpc.max_reconnect_backoff_ms", RECONNECT),
+                        ("grpc.keepalive_time_ms", 20_000),
+                        ("grpc.keepalive_timeout_ms", 5_000),
+                    ]
+                ),
+            ),
+        )
+
+    async def _prepare(self, client: Any) -> None:
+        await create(
+            client,
+            self.manifests,
+            [_exact("name"), _exact("state"), _kept("fingerprint"), _kept("manifest"), _number("number")],
+            self.address.replicas,
+        )
+
+    @property
+    def manifests(self) -> str:
+        return f"{self.address.prefix}Manifests"
+
+
+def _translated(error: Exception) -> Exception:
+    text = str(error)
+    if "could not find class" in text or "class not found" in text.lower():
+        return NotFound("There is no such index any more: it may have been replaced; open the live one.")
+    if isinstance(error, UnexpectedStatusCodeError) and error.status_code in (401, 403):
+        return Misconfigured("TWIN_INDEX_URL: Weaviate refuses the key. Give one that may read and write collections.")
+    log.warning("index.weaviate", kind=type(error).__name__, error=text[:500])
+    return Unavailable("The index does not answer as it should: try again later.", retry_after=1)
+
+
+async def create(client: Any, name: str, properties: Sequence[Property], replicas: int, vectors: bool = False) -> None:
+    """A collection, where it is not there yet."""
+    if await client.collections.exists(name):
+        return
+    index = Configure.VectorIndex.hnsw(distance_metric=VectorDistances.COSINE)
+    try:
+        await client.collections.create(
+            name,
+            properties=[*properties, _number("schema")],
+            vector_config=Configure.Vectors.self_provided(vector_index_config=index) if vectors else None,
+            inverted_index_config=Configure.inverted_index(
+                stopwords_preset=StopwordsPreset.NONE, bm25_k1=1.2, bm25_b=0.75
+            ),
+            replication_config=Configure.replication(factor=replicas) if replicas > 1 else None,
+        )
+    except UnexpectedStatusCodeError:
+        # Another process was faster.
+        if not await client.collections.exists(name):
+            raise
+
+
+def _exact(name: str) -> Property:
+    """Text to filter by as a whole."""
+    return Property(name=name, data_type=DataType.TEXT, tokenization=Tokenization.FIELD, index_searchable=False)
+
+
+def _kept(name: str) -> Property:
+    """Text that is only given back."""
+    return Property(name=name, data_type=DataType.TEXT, index_filterable=False, index_searchable=False)
+
+
+def _number(name: str, ranges: bool = False) -> Property:
+    return Property(name=name, data_type=DataType.INT, index_range_filters=ranges)
+
+
+CHUNKS = (
+    _exact("document"), _number("version", ranges=True), _number("ordinal", ranges=True), _exact("chunk"),
+    _number("start"), _number("end"), _kept("text"), _kept("heading"), _kept("kind"), _number("tokens"),
+    _exact("author"), _exact("source"), _exact("source_address"), _exact("host"), _exact("language"),
+    _number("day", ranges=True), _number("sample"),
+    Property(name="words", data_type=DataType.TEXT, tokenization=Tokenization.WHITESPACE),
+)  # fmt: skip
+VERSIONS = (
+    _exact("document"), _number("version", ranges=True), _exact("state"), _exact("author"),
+    _kept("author_name"), _kept("url"), _kept("title"), _kept("source"), _kept("source_address"), _kept("host"),
+    _kept("byline"), _kept("language"), _kept("published"), _number("day"), _number("chunks"),
+    Property(name="at", data_type=DataType.NUMBER, index_filterable=False),
+)  # fmt: skip
+
+
+# ── Generations ─────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True)
+class _Generation:
+    manifest: Manifest
+    number: int
+    live: bool
+
+
+class WeaviateIndexes:
+    def __init__(self, server: _Server) -> None:
+        self._server = server
+
+    async def manifests(self) -> list[Manifest]:
+        order = {"live": 0, "building": 1}
+        found = sorted((await self._read()).values(), key=lambda each: -each.number)
+        return sorted((each.manifest for each in found), key=lambda manifest: order.get(manifest.state, 2))
+
+    async def create(self, manifest: Manifest) -> None:
+        there = await self._read()
+        found = there.get(manifest.name)
+        if found is not None:
+            if found.manifest.fingerprint != manifest.fingerprint:
+                raise Conflict(f"An index named {manifest.name} exists with another encoder or chunker: take another.")
+            return
+        chunks, versions = _collections(self._server.address.prefix, manifest)
+
+        async def make(client: Any) -> None:
+            # What a crash left of an earlier one that was being dropped is not taken over.
+            for name in (versions, chunks):
+                if await client.collections.exists(name) and await client.collections.get(name).length():
+                    await client.collections.delete(name)
+            await create(client, chunks, CHUNKS, self._server.address.replicas, vectors=True)
+            await create(client, versions, VERSIONS, self._server.address.replicas)
+
+        await self._server.call(make, PATIENCE_WRITING)
+        number = max((each.number for each in there.values()), default=0) + 1
+        await self._write(manifest, number, "building" if manifest.state == "live" else manifest.state)
+        if manifest.state == "live":
+            await self._make_live(manifest, number)
+
+    async def update(self, manifest: Manifest) -> None:
+        found = (await self._read()).get(manifest.name)
+        if found is None:
+            raise _no_index(manifest.name)
+        if manifest.state == "live":
+            await self._make_live(manifest, found.number)
+            return
+        await self._write(manifest, found.number, manifest.state)
+        if found.live:
+            await self._server.call(lambda client: self._collection(client).data.delete_by_id(_LIVE))
+
+    async def drop(self, name: str) -> None:
+        found = (await self._read()).get(name)
+        if found is None:
+            return
+        if found.live:
+            raise Conflict(f"{name} is the live index: make another one live first.")
+
+        async def take(client: Any) -> None:
+            await self._collection(client).data.delete_by_id(_id("manifest", name))
+            await client.collections.delete(list(_collections(self._server.address.prefix, found.manifest)))
+
+        await self._server.call(take, PATIENCE_WRITING)
+
+    async def open(self, name: str) -> Index:
+        found = (await self._read()).get(name)
+        if found is None:
+            raise _no_index(name)
+        return WeaviateIndex(self._server, found.manifest)
+
+    async def close(self) -> None:
+        await self._server.close()
+
+    def _collection(self, client: Any) -> Any:
+        return client.collections.get(self._server.manifests).with_consistency_level(self._server.address.consistency)
+
+    async def _read(self) -> dict[str, _Generation]:
+        found = await self._server.call(lambda client: self._collection(client).query.fetch_objects(limit=MOST))
+        live = next((each.properties["name"] for each in found.objects if each.uuid == _LIVE), None)
+        generations = {}
+        for each in found.objects:
+            if each.uuid == _LIVE:
+                continue
+            name = each.properties["name"]
+            stored = each.properties["state"]
+            # The one object says which is live: until the manifests say so too, they are not believed.
+            state = "live" if name == live else "retired" if stored == "live" else stored
+            values = json.loads(each.properties["manifest"])
+            generations[name] = _Generation(_manifest(values, state), each.properties["number"], name == live)
+        return generations
+
+    async def _write(self, manifest: Manifest, number: int, state: str) -> None:
+        await self._put(
+            _id("manifest", manifest.name),
+            {
+                "name": manifest.name,
+                "state": state,
+                "fingerprint": manifest.fingerprint,
+                "manifest": json.dumps(asdict(manifest)),
+                "number": number,
+            },
+        )
+
+    async def _make_live(self, manifest: Manifest, number: int) -> None:
+        await self._put(_LIVE, {"name": manifest.name, "state": "pointer"})
+        await self._write(manifest, number, "live")
+
+    async def _put(self, id: UUID, properties: dict[str, Any]) -> None:
+        await _insert(
+            self._server, self._collection, [DataObject(uuid=id, properties={**properties, "schema": SCHEMA})]
+        )
+
+
+# ── One generation ──────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True)
+class _Version:
+    """A version of a document that was published."""
+
+    document: str
+    version: int
+    author: str
+    url: str
+    title: str
+    source_id: str
+    language: str | None
+    published: str | None
+    chunks: int
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    chunk: Chunk
+    version: int
+    score: float
+
+    @property
+    def of(self) -> tuple[str, int]:
+        return self.chunk.document_id, self.version
+
+
+class WeaviateIndex:
+    def __init__(self, server: _Server, manifest: Manifest) -> None:
+        self._server = server
+        self._name = manifest.name
+        self._dimensions = manifest.encoder.dimensions
+        self._chunks_name, self._versions_name = _collections(server.address.prefix, manifest)
+        self._words = words.Words()
+        self._seen: dict[tuple[str, int], None] = {}
+        self._counts: dict[str, tuple[float, int]] = {}
+
+    async def known(self, document_id: str) -> frozenset[str]:
+        return frozenset([each["chunk"] for each in await self._places(document_id, ["chunk"])])
+
+    async def stage(self, document: IndexedDocument, chunks: Sequence[Chunk], vectors: Mapping[str, Vectors]) -> None:
+        given = {chunk.id: self._row(vectors[chunk.id]) for chunk in chunks if chunk.id in vectors}
+        staged, published = await self._versions_of(document.id)
+        searchable = max(published, default=None)
+        if searchable == document.version:
+            return
+        _refuse_older(document, searchable)
+        copied = await self.vectors([chunk.id for chunk in chunks if chunk.id not in given])
+        rows = {**{id: row.tolist() for id, row in copied.items()}, **given}
+        for chunk in chunks:
+            if chunk.id not in rows:
+                raise InvalidInput(f"Chunk {chunk.id} is new to the index and came without its vector.")
+        if document.version not in staged:
+            await self._insert(self._versions_for_writing, [self._version(document, STAGED, 0)])
+        objects = await asyncio.to_thread(self._objects, document, chunks, rows)
+        await self._insert(self._chunks_for_writing, objects)
+
+    async def publish(self, document: IndexedDocument, chunks: int) -> None:
+        _, published = await self._versions_of(document.id)
+        searchable = max(published, default=None)
+        if searchable != document.version:
+            _refuse_older(document, searchable)
+            there = await self._count(_equal("document", document.id) & _equal("version", document.version))
+            if there != chunks:
+                raise Conflict(
+                    f"{there} of the {chunks} chunks of version {document.version} are staged: stage the rest first."
+                )
+            await self._insert(self._versions_for_writing, [self._version(document, PUBLISHED, chunks)])
+            _, published = await self._versions_of(document.id)
+            if max(published, default=0) > document.version:
+                # A newer one was published between the look and the write.
+                id = _id(PUBLISHED, document.id, str(document.version))
+                await self._server.call(lambda client: self._versions_for_writing(client).data.delete_by_id(id))
+                _refuse_older(document, max(published))
+        older = _equal("document", document.id) & Where.by_property("version").less_than(document.version)
+        done = _equal("document", document.id) & _equal("version", document.version) & _equal("state", STAGED)
+        await self._delete(self._versions_for_writing, Where.any_of([older, done]))
+        await self._delete(self._chunks_for_writing, older)
+
+    async def delete(self, document_ids: Collection[str]) -> None:
+        for some in _slices(list(document_ids)):
+            theirs = Where.by_property("document").contains_any(some)
+            await self._delete(self._versions_for_writing, theirs)
+            await self._delete(self._chunks_for_writing, theirs)
+
+    async def dense(self, vector: Vectors, k: int, scope: Scope, filter: Filter) -> list[Hit]:
+        row = self._row(vector)
+        authors, where = _wanted(scope, filter)
+
+        async def find(limit: int) -> list[_Found]:
+            found = await self._server.call(
+                lambda client: self._chunks(client).query.near_vector(
+                    row,
+                    limit=limit,
+                    filters=where,
+                    return_properties=SHOWN,
+                    return_metadata=MetadataQuery(distance=True),
+                )
+            )
+            return [_found(each.properties, 1.0 - each.metadata.distance) for each in found.objects]
+
+        return [] if k < 1 or authors == () else await self._search(min(k, NEAREST), authors, find)
+
+    async def text(self, query: str, k: int, scope: Scope, filter: Filter) -> list[Hit]:
+        tokens = " ".join(self._words.of_query(query))
+        authors, where = _wanted(scope, filter)
+
+        async def find(limit: int) -> list[_Found]:
+            found = await self._server.call(
+                lambda client: self._chunks(client).query.bm25(
+                    tokens,
+                    query_properties=["words"],
+                    limit=limit,
+                    filters=where,
+                    return_properties=SHOWN,
+                    return_metadata=MetadataQuery(score=True),
+                )
+            )
+            return [_found(each.properties, each.metadata.score) for each in found.objects]
+
+        return [] if k < 1 or authors == () or not tokens else await self._search(min(k, NEAREST), authors, find)
+
+    async def neighbours(self, document_id: str, ordinals: Collection[int]) -> list[Hit]:
+        for _ in range(ROUNDS):
+            _, published = await self._versions_of(document_id)
+            if not published:
+                return []
+            version = published[max(published)]
+            wanted = sorted(ordinal for ordinal in set(ordinals) if 0 <= ordinal < version.chunks)
+            found: list[_Found] = []
+            for some in _slices(wanted):
+                ids = [_place(document_id, version.version, ordinal) for ordinal in some]
+                objects = await self._by_ids(self._chunks, ids, SHOWN)
+                found += [_found(each, 0.0) for each in objects]
+            if len(found) == len(wanted):
+                return [_hit(each, version) for each in sorted(found, key=lambda each: each.chunk.ordinal)]
+            # Another version has taken its place meanwhile.
+        raise Unavailable("The document changes faster than it can be read: try again later.", retry_after=1)
+
+    async def vectors(self, chunk_ids: Sequence[str]) -> dict[str, Vectors]:
+        vectors: dict[str, Vectors] = {}
+        for some in _slices(list(dict.fromkeys(chunk_ids))):
+            where = Where.by_property("chunk").contains_any(some)
+            found = await self._server.call(
+                lambda client, where=where: self._chunks(client).query.fetch_objects(  # type: ignore[misc]
+                    filters=where, limit=MOST, include_vector=True, return_properties=["chunk"]
+                )
+            )
+            for each in found.objects:
+                vectors[each.properties["chunk"]] = np.asarray(each.vector["default"], dtype=np.float32)
+        return vectors
+
+    async def document_frequencies(self, terms: Collection[str]) -> tuple[dict[str, int], int]:
+        held = {term: self._words.of_term(term) for term in terms}
+        total = await self._count(None)
+        if total <= COUNTED:
+            staged = await self._staged()
+            total -= await self._count(staged) if staged is not None else 0
+        else:
+            staged = None
+        estimate = total > COUNTED
+
+        async def count(tokens: Sequence[str]) -> int:
+            if not tokens:
+                return 0
+            where = Where.all_of([_equal("words", token) for token in tokens])
+            if estimate:
+                return await self._estimate(" ".join(tokens), where)
+            whole = await self._count(where)
+            return whole - (await self._count(where & staged) if whole and staged is not None else 0)
+
+        counts = await asyncio.gather(*(count(tokens) for tokens in held.values()))
+        return dict(zip(held, counts, strict=True)), total
+
+    async def facets(self, scope: Scope) -> Facets:
+        authors, _ = _wanted(scope, Filter())
+        if authors == ():
+            return Facets()
+        where = _equal("state", PUBLISHED)
+        if authors is not None:
+            where = where & Where.by_property("author").contains_any([_key(author) for author in authors])
+        named = ("author_name", "source_address", "host", "language", "byline")
+        found = await self._server.call(
+            lambda client: self._versions(client).aggregate.over_all(
+                filters=where,
+                total_count=True,
+                return_metrics=[
+                    *(Metrics(name).text(top_occurrences_value=True, limit=MOST) for name in named),
+                    Metrics("chunks").integer(sum_=True),
+                    Metrics("day").integer(minimum=True, maximum=True),
+                ],
+            )
+        )
+
+        def each(name: str) -> set[str]:
+            met = found.properties.get(name)
+            return {top.value for top in met.top_occurrences if top.value} if met is not None else set()
+
+        days = found.properties.get("day")
+        return Facets(
+            authors=tuple(sorted(each("author_name"))),
+            sources=tuple(sorted(each("host") | each("source_address"))),
+            languages=tuple(sorted(each("language"))),
+            bylines=tuple(sorted(each("byline"))),
+            documents=found.total_count or 0,
+            chunks=int(found.properties["chunks"].sum_ or 0) if found.total_count else 0,
+            earliest=_date(days.minimum) if days is not None else None,
+            latest=_date(days.maximum) if days is not None else None,
+        )
+
+    async def versions(self, document_ids: Collection[str]) -> dict[str, int]:
+        versions: dict[str, int] = {}
+        for some in _slices(list(document_ids)):
+            where = Where.by_property("document").contains_any(some) & _equal("state", PUBLISHED)
+            found = await self._server.call(
+                lambda client, where=where: self._versions(client).query.fetch_objects(  # type: ignore[misc]
+                    filters=where, limit=MOST, return_properties=["document", "version"]
+                )
+            )
+            for each in found.objects:
+                id = each.properties["document"]
+                versions[id] = max(versions.get(id, 0), each.properties["version"])
+        return versions
+
+    # ── Searching ───────────────────────────────────────────────────────────────────────────────────
+
+    async def _search(
+        self, k: int, authors: tuple[str, ...] | None, find: Callable[[int], Awaitable[list[_Found]]]
+    ) -> list[Hit]:
+        """The best k of what is searchable."""
+        limit = k + k // 4 + 8
+        gone: set[tuple[str, int]] = set()
+        for _ in range(ROUNDS):
+            began = time.time()
+            found = await find(limit)
+            wanted = {each.of for each in found}
+            published = await self._published(wanted)
+            fresh = {of for of, each in published.items() if of not in self._seen and each.at > began - SKEW}
+            missing = wanted - published.keys() - gone
+            if missing:
+                missing -= await self._being_staged(missing)
+            self._remember(published)
+            gone |= missing
+            if fresh or missing:
+                # A version may have been published, or dropped, since its chunks were looked for: a search that
+                # begins now sees all or none of them.
+                continue
+            newest: dict[str, int] = {}
+            for document, version in published:
+                newest[document] = max(version, newest.get(document, 0))
+            hits = [
+                _hit(each, published[each.of])
+                for each in found
+                if each.of in published and newest[each.chunk.document_id] == each.version
+            ]
+            hits = [hit for hit in hits if authors is None or hit.author in authors]
+            if len(hits) >= k or len(found) < limit or limit == MOST:
+                hits.sort(key=lambda hit: (-hit.score, hit.chunk.document_id, hit.chunk.ordinal))
+                return hits[:k]
+            limit = min(4 * limit, MOST)
+        raise Unavailable("The index changes faster than it can be searched: try again later.", retry_after=1)
+
+    async def _published(self, wanted: Collection[tuple[str, int]]) -> dict[tuple[str, int], _Version]:
+        versions = {}
+        for some in _slices([_id(PUBLISHED, document, str(version)) for document, version in wanted]):
+            for each in await self._by_ids(self._versions, some):
+                version = _version(each)
+                versions[version.document, version.version] = version
+        return versions
+
+    async def _being_staged(self, wanted: Collection[tuple[str, int]]) -> set[tuple[str, int]]:
+        staged = set()
+        for some in _slices([_id(STAGED, document, str(version)) for document, version in wanted]):
+            for each in await self._by_ids(self._versions, some, ["document", "version"]):
+                staged.add((each["document"], each["version"]))
+        return staged
+
+    def _remember(self, published: Iterable[tuple[str, int]]) -> None:
+        if len(self._seen) > REMEMBERED:
+            self._seen.clear()
+        self._seen |= dict.fromkeys(published)
+
+    async def _estimate(self, term: str, where: Any) -> int:
+        now = time.monotonic()
+        at, count = self._counts.get(term, (-KEPT, 0))
+        if now - at < KEPT:
+            return count
+        sampled = await self._count(where & _equal("sample", 0))
+        count = sampled * SAMPLES if sampled >= ENOUGH else await self._count(where)
+        if len(self._counts) >= TERMS:
+            self._counts.clear()
+        self._counts[term] = now, count
+        return count
+
+    async def _staged(self) -> Any:
+        """A filter of the chunks that are staged and not searchable; None: there are none."""
+        found = await self._server.call(
+            lambda client: self._versions(client).query.fetch_objects(
+                filters=_equal("state", STAGED), limit=PAGE, return_properties=["document", "version"]
+            )
+        )
+        if not found.objects:
+            return None
+        return Where.any_of(
+            [
+                _equal("document", each.properties["document"]) & _equal("version", each.properties["version"])
+                for each in found.objects
+            ]
+        )
+
+    async def _count(self, where: Any) -> int:
+        found = await self._server.call(
+            lambda client: self._chunks(client).aggregate.over_all(filters=where, total_count=True)
+        )
+        return found.total_count or 0
+
+    async def _by_ids(
+        self, collection: Callable[[Any], Any], ids: Sequence[UUID], properties: list[str] | None = None
+    ) -> list[dict[str, Any]]:
+        if not ids:
+            return []
+        found = await self._server.call(
+            lambda client: collection(client).query.fetch_objects_by_ids(
+                ids, limit=len(ids), return_properties=properties
+            )
+        )
+        return [each.properties for each in found.objects]
+
+    async def _versions_of(self, document_id: str) -> tuple[set[int], dict[int, _Version]]:
+        """(versions that are being staged, versions that were published) of a document."""
+        found = await self._server.call(
+            lambda client: self._versions(client).query.fetch_objects(
+                filters=_equal("document", document_id), limit=MOST
+            )
+        )
+        rows = [each.properties for each in found.objects]
+        published = [_version(each) for each in rows if each["state"] == PUBLISHED]
+        return {each["version"] for each in rows if each["state"] == STAGED}, {each.version: each for each in published}
+
+    async def _places(self, document_id: str, properties: list[str]) -> list[dict[str, Any]]:
+        theirs = _equal("document", document_id)
+
+        async def fetch(where: Any) -> list[dict[str, Any]]:
+            found = await self._server.call(
+                lambda client: self._chunks(client).query.fetch_objects(
+                    filters=where, limit=MOST, return_properties=properties
+                )
+            )
+            return [each.properties for each in found.objects]
+
+        places = await fetch(theirs)
+        if len(places) < MOST:
+            return places
+        last = await self._server.call(
+            lambda client: self._chunks(client).aggregate.over_all(
+                filters=theirs, return_metrics=[Metrics("ordinal").integer(maximum=True)]
+            )
+        )
+        places = []
+        for start in range(0, int(last.properties["ordinal"].maximum or 0) + 1, PAGE):
+            ordinal = Where.by_property("ordinal")
+            places += await fetch(theirs & ordinal.greater_or_equal(start) & ordinal.less_than(start + PAGE))
+        return places
+
+    # ── Writing ─────────────────────────────────────────────────────────────────────────────────────
+
+    def _chunks(self, client: Any) -> Any:
+        return client.collections.get(self._chunks_name).with_consistency_level(self._reading)
+
+    def _versions(self, client: Any) -> Any:
+        return client.collections.get(self._versions_name).with_consistency_level(self._reading)
+
+    def _chunks_for_writing(self, client: Any) -> Any:
+        return client.collections.get(self._chunks_name).with_consistency_level(self._server.address.consistency)
+
+    def _versions_for_writing(self, client: Any) -> Any:
+        return client.collections.get(self._versions_name).with_consistency_level(self._server.address.consistency)
+
+    @property
+    def _reading(self) -> ConsistencyLevel:
+        written = self._server.address.consistency
+        return ConsistencyLevel.ONE if written is ConsistencyLevel.ALL else written
+
+    def _row(self, vector: Vectors) -> list[float]:
+        if vector.shape != (self._dimensions,) or not np.isfinite(vector).all():
+            raise InvalidInput(
+                f"A vector of shape {vector.shape} is not {self._dimensions} finite numbers: "
+                "encode with the encoder that the index names."
+            )
+        row: list[float] = np.asarray(vector, dtype=np.float32).tolist()
+        return row
+
+    def _objects(
+        self, document: IndexedDocument, chunks: Sequence[Chunk], vectors: Mapping[str, list[float]]
+    ) -> list[DataObject[Any, Any]]:
+        attributes = _present(
+            author=_key(document.author),
+            source=document.source_id,
+            source_address=document.source_address,
+            host=words.host(document.url),
+            language=document.language,
+            day=_day(document.published),
+        )
+        title = words.storable(document.title)
+        objects = []
+        for chunk in chunks:
+            heading, text = words.storable(chunk.heading), words.storable(chunk.text)
+            id = _place(document.id, document.version, chunk.ordinal)
+            properties = {
+                "document": document.id, "version": document.version, "ordinal": chunk.ordinal, "chunk": chunk.id,
+                "start": chunk.start, "end": chunk.end, "text": text, "heading": heading, "kind": chunk.kind,
+                "tokens": chunk.tokens, "words": self._words.of_chunk(title, heading, text),
+                "sample": id.int % SAMPLES, "schema": SCHEMA, **attributes,
+            }  # fmt: skip
+            objects.append(DataObject(uuid=id, properties=properties, vector=vectors[chunk.id]))
+        return objects
+
+    def _version(self, document: IndexedDocument, state: str, chunks: int) -> DataObject[Any, Any]:
+        properties = _present(
+            author=_key(document.author),
+            author_name=document.author,
+            url=document.url,
+            title=words.storable(document.title),
+            source=document.source_id,
+            source_address=document.source_address,
+            host=words.host(document.url),
+            byline=words.storable(document.byline),
+            language=document.language,
+            published=document.published,
+            day=_day(document.published),
+        )
+        properties |= {
+            "document": document.id, "version": document.version, "state": state, "chunks": chunks, "at": time.time(),
+            "schema": SCHEMA,
+        }  # fmt: skip
+        return DataObject(uuid=_id(state, document.id, str(document.version)), properties=properties)
+
+    async def _insert(self, collection: Callable[[Any], Any], objects: Sequence[DataObject[Any, Any]]) -> None:
+        await _insert(self._server, collection, objects)
+
+    async def _delete(self, collection: Callable[[Any], Any], where: Any) -> None:
+        while True:
+            done = await self._server.call(
+                lambda client: collection(client).data.delete_many(where=where), PATIENCE_WRITING
+            )
+            if done.failed:
+                raise Unavailable(f"{done.failed} of {done.matches} objects were not deleted: try again later.")
+            if done.matches < MOST:
+                return
+
+
+async def _insert(server: _Server, collection: Callable[[Any], Any], objects: Sequence[DataObject[Any, Any]]) -> None:
+    """Write all objects, or raise: Weaviate answers a batch well of which some were refused."""
+    for start in range(0, len(objects), BATCH):
+        some = objects[start : start + BATCH]
+        done = await server.call(
+            lambda client, some=some: collection(client).data.insert_many(some),  # type: ignore[misc]
+            PATIENCE_WRITING,
+        )
+        if done.has_errors:
+            first = next(iter(done.errors.values())).message
+            if "could not find class" in first or "class not found" in first.lower():
+                raise NotFound("There is no such index any more: it may have been replaced; open the live one.")
+            log.warning("index.weaviate", kind="batch", failed=len(done.errors), error=first[:500])
+            raise Unavailable(
+                f"{len(done.errors)} of {len(some)} objects were not written: try again later.", retry_after=1
+            )
+
+
+def _wanted(scope: Scope, filter: Filter) -> tuple[tuple[str, ...] | None, Any]:
+    """(authors that may be found, None: all; what else is a condition)."""
+    allowed = None if scope.everyone else set(scope.authors)
+    if filter.authors:
+        allowed = set(filter.authors) if allowed is None else allowed & set(filter.authors)
+    # Always one: with a filter, and few enough candidates, the vector search is exact.
+    conditions = [_equal("schema", SCHEMA)]
+    if allowed:
+        conditions.append(Where.by_property("author").contains_any([_key(author) for author in sorted(allowed)]))
+    if filter.sources:
+        names = sorted({each for name in filter.sources for each in (name, name.lower().removeprefix("www."))})
+        by = [Where.by_property(each).contains_any(names) for each in ("source", "source_address", "host")]
+        conditions.append(Where.any_of(by))
+    if filter.languages:
+        conditions.append(Where.by_property("language").contains_any(list(filter.languages)))
+    if filter.documents:
+        conditions.append(Where.by_property("document").contains_any(list(filter.documents)))
+    if filter.since:
+        conditions.append(Where.by_property("day").greater_or_equal(_asked(filter.since)))
+    if filter.until:
+        conditions.append(Where.by_property("day").less_or_equal(_asked(filter.until)))
+    return None if allowed is None else tuple(sorted(allowed)), Where.all_of(conditions)
+
+
+def _equal(name: str, value: Any) -> Any:
+    return Where.by_property(name).equal(value)
+
+
+def _key(author: str) -> str:
+    """What an author is filtered by: Weaviate trims the blanks around text, and no author is to be another one."""
+    return digest("author", author)
+
+
+def _day(published: str | None) -> int | None:
+    """An ISO date as a number in the same order, YYYYMMDD."""
+    found = DATE.match(published or "")
+    return None if found is None else int("".join(part or "00" for part in found.groups()))
+
+
+def _asked(date: str) -> int:
+    day = _day(date)
+    if day is None:
+        raise InvalidInput(f"{date} is no date: write it as YYYY-MM-DD.")
+    return day
+
+
+def _date(day: float | None) -> str | None:
+    if not day:
+        return None
+    text = f"{int(day):08d}"
+    return "-".join(part for part in (text[:4], text[4:6], text[6:]) if part != "00")
+
+
+def _present(**values: Any) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value not in (None, "")}
+
+
+def _id(*parts: str) -> UUID:
+    return UUID(digest("weaviate", *parts))
+
+
+_LIVE = _id("live")
+
+
+def _place(document: str, version: int, ordinal: int) -> UUID:
+    return _id("place", document, str(version), str(ordinal))
+
+
+def _collections(prefix: str, manifest: Manifest) -> tuple[str, str]:
+    """Names of a generation's two collections: a generation made again under its name is a new one."""
+    own = digest(manifest.name, manifest.fingerprint)
+    return f"{prefix}Chunks_{own}", f"{prefix}Versions_{own}"
+
+
+def _found(values: Mapping[str, Any], score: float) -> _Found:
+    chunk = Chunk(
+        id=values["chunk"],
+        document_id=values["document"],
+        ordinal=values["ordinal"],
+        start=values["start"],
+        end=values["end"],
+        text=values["text"],
+        heading=values["heading"],
+        kind=values["kind"],
+        tokens=values["tokens"],
+    )
+    return _Found(chunk, values["version"], score)
+
+
+def _version(values: Mapping[str, Any]) -> _Version:
+    return _Version(
+        document=values["document"],
+        version=values["version"],
+        author=values.get("author_name") or "",
+        url=values.get("url") or "",
+        title=values.get("title") or "",
+        source_id=values.get("source") or "",
+        language=values.get("language"),
+        published=values.get("published"),
+        chunks=values["chunks"],
+        at=values["at"],
+    )
+
+
+def _hit(found: _Found, version: _Version) -> Hit:
+    return Hit(
+        chunk=found.chunk,
+        score=found.score,
+        author=version.author,
+        url=version.url,
+        title=version.title,
+        source_id=version.source_id,
+        version=version.version,
+        language=version.language,
+        published=version.published,
+    )
+
+
+def _manifest(values: dict[str, Any], state: str) -> Manifest:
+    thresholds = values.pop("thresholds")
+    return Manifest(
+        encoder=EncoderIdentity(**values.pop("encoder")),
+        thresholds=None if thresholds is None else Thresholds(**thresholds),
+        **{**values, "state": state},
+    )
+
+
+def _no_index(name: str) -> NotFound:
+    return NotFound(f"There is no index named {name}: it may have been replaced; open the live one.")
+
+
+def _refuse_older(document: IndexedDocument, searchable: int | None) -> None:
+    if searchable is not None and searchable > document.version:
+        raise Conflict(f"Version {searchable} of the document is searchable: {document.version} is too late.")
+
+
+def _slices(values: list[T]) -> Iterable[list[T]]:
+    return (values[start : start + IDS] for start in range(0, len(values), IDS))
+
+
+def _address(url: str) -> _Address:
+    """The URL taken apart. Misconfigured, without the URL, which may hold a key."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+        given = dict(parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query)))
+        unknown = given.keys() - {"grpc_host", "grpc_port", "consistency", "replicas", "key"}
+        if unknown:
+            raise ValueError(f"it takes no {', '.join(sorted(unknown))}")
+        if not parts.hostname:
+            raise ValueError("it names no host")
+        secure = parts.scheme in ("weaviate+https", "weaviate+grpcs")
+        prefix = parts.path.strip("/") or "Twin"
+        if not NAME.fullmatch(prefix):
+            raise ValueError("its path is what collections' names begin with: a capital, then letters and digits")
+        consistency = given.get("consistency", "ALL").upper()
+        if consistency not in ("ONE", "QUORUM", "ALL"):
+            raise ValueError("consistency is ONE, QUORUM or ALL")
+        return _Address(
+            host=parts.hostname,
+            port=port or (443 if secure else 8080),
+            grpc_host=given.get("grpc_host", parts.hostname),
+            grpc_port=int(given.get("grpc_port", 443 if secure else 50051)),
+            secure=secure,
+            key=unquote(parts.password or parts.username or "") or given.get("key"),
+            prefix=prefix,
+            consistency=ConsistencyLevel(consistency),
+            replicas=int(given.get("replicas", 1)),
+        )
+    except ValueError as error:
+        raise Misconfigured(
+            f"TWIN_INDEX_URL is wrong: {error}. It is weaviate://HOST:8080?grpc_port=50051 (docs/settings.md)."
+        ) from None
+
+
+async def open(url: str, data_dir: Path) -> Indexes:
+    return WeaviateIndexes(_Server(_address(url)))
