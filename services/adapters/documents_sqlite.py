@@ -2,16 +2,13 @@
 
 Comes in: `sqlite:///…`. Goes out: the port Documents. Does not know: what is done with a document.
 
-Texts are kept compressed (zlib, level 1): a text shrinks to less than half for some 40 µs more of a processor each. A
-sketch's bands are kept as 64-bit hashes of author and band, two integers a band.
+A sketch's bands are two integers a band.
 """
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import json
-import zlib
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
@@ -19,9 +16,17 @@ from typing import Any, cast
 
 import apsw
 
+from services.adapters.records import (
+    LARGE_TEXT,
+    band_hash,
+    cursor_after,
+    cursor_place,
+    packed_text,
+    unpacked_text,
+)
 from services.adapters.sqlite import Database, Step
 from services.domain import Author, Document, Scope, SourceKind
-from services.errors import Conflict, InvalidInput, NotFound
+from services.errors import Conflict, NotFound
 from services.ports import DocumentPage, DocumentQuery, Documents
 
 _FIELDS = [field.name for field in fields(Document)]
@@ -32,9 +37,6 @@ _PENDING = """deleted_at IS NULL AND duplicate_of IS NULL AND failure IS NULL
     AND (indexed_version IS NULL OR indexed_version <> version)"""
 _CURRENT = "deleted_at IS NULL AND duplicate_of IS NULL AND failure IS NULL AND indexed_version = version"
 _BURIED = "deleted_at IS NOT NULL AND indexed_version IS NOT NULL"
-
-LARGE = 50_000
-"""Characters from which compressing takes longer (about 1 ms) than an event loop should be held up."""
 
 STEPS: Sequence[Step] = (
     f"""
@@ -69,6 +71,7 @@ STEPS: Sequence[Step] = (
     CREATE TABLE bands (band INTEGER, document INTEGER, PRIMARY KEY (band, document)) WITHOUT ROWID;
     CREATE TABLE sketches (document INTEGER PRIMARY KEY, bands BLOB NOT NULL);
     """,
+    "CREATE INDEX aliases_of_document ON aliases (document_id)",
 )
 
 
@@ -106,6 +109,13 @@ class SqliteDocuments:
 
         return dict(await self._database.read(read)) if addresses else {}
 
+    async def addresses(self, id: str) -> frozenset[str]:
+        def read(connection: apsw.Connection) -> frozenset[str]:
+            rows = connection.execute("SELECT address FROM aliases WHERE document_id = ?", (id,))
+            return frozenset(str(address) for (address,) in rows)
+
+        return await self._database.read(read)
+
     async def save(
         self, document: Document, *, text: str | None = None, cleaner: str = "", aliases: Collection[str] = ()
     ) -> Document:
@@ -113,7 +123,7 @@ class SqliteDocuments:
         # Not in the writer's thread, where others wait; a large one not in the event loop either.
         packed = None
         if text is not None:
-            packed = _packed(text) if len(text) < LARGE else await asyncio.to_thread(_packed, text)
+            packed = packed_text(text) if len(text) < LARGE_TEXT else await asyncio.to_thread(packed_text, text)
         leading = set(aliases)
         if document.revision == 0:
             leading.add(document.url)
@@ -144,7 +154,7 @@ class SqliteDocuments:
             for packed, cleaner in connection.execute(
                 "SELECT text, cleaner FROM texts WHERE document_id = ? AND version = ?", (id, version)
             ):
-                return zlib.decompress(cast(bytes, packed)).decode("utf-8", "surrogatepass"), str(cleaner)
+                return unpacked_text(cast(bytes, packed)), str(cleaner)
             raise NotFound("There is no such version of the document, or its text is no longer kept.")
 
         return await self._database.read(read)
@@ -169,7 +179,7 @@ class SqliteDocuments:
         }
         if query.cursor:
             conditions.append("(updated_at, id) < (:updated_at, :id)")
-            values["updated_at"], values["id"] = _place(query.cursor)
+            values["updated_at"], values["id"] = cursor_place(query.cursor)
         where = " AND ".join(conditions)
 
         def read(connection: apsw.Connection) -> list[Document]:
@@ -183,7 +193,7 @@ class SqliteDocuments:
         found = await self._database.read(read)
         more = len(found) > query.limit
         page = found[: query.limit]
-        return DocumentPage(tuple(page), f"{page[-1].updated_at!r}_{page[-1].id}" if more and page else "")
+        return DocumentPage(tuple(page), cursor_after(page[-1]) if more and page else "")
 
     async def unindexed(self, fingerprint: str, limit: int, after: str = "") -> list[Document]:
         def read(connection: apsw.Connection) -> list[Document]:
@@ -192,7 +202,7 @@ class SqliteDocuments:
         return await self._database.read(read)
 
     async def near(self, author: str, bands: Collection[str]) -> list[tuple[str, str]]:
-        hashes = {_band(author, band): band for band in bands}
+        hashes = {band_hash(author, band): band for band in bands}
         wanted = json.dumps(list(hashes))
 
         def read(connection: apsw.Connection) -> list[tuple[str, int]]:
@@ -206,7 +216,7 @@ class SqliteDocuments:
         return [(id, hashes[band]) for id, band in await self._database.read(read)] if bands else []
 
     async def sketch(self, id: str, author: str, bands: Collection[str]) -> None:
-        hashes = sorted({_band(author, band) for band in bands})
+        hashes = sorted({band_hash(author, band) for band in bands})
 
         def write(connection: apsw.Connection) -> None:
             row = connection.execute("SELECT rowid FROM documents WHERE id = ?", (id,)).get
@@ -271,27 +281,6 @@ def _documents(rows: Iterable[tuple[Any, ...]]) -> list[Document]:
         values["kind"] = SourceKind(values["kind"])
         found.append(Document(**values))
     return found
-
-
-def _packed(text: str) -> bytes:
-    return zlib.compress(text.encode("utf-8", "surrogatepass"), 1)
-
-
-def _place(cursor: str) -> tuple[float, str]:
-    """(updated_at, id) of the last document of the page before."""
-    updated_at, separator, id = cursor.partition("_")
-    try:
-        if separator:
-            return float(updated_at), id
-    except ValueError:
-        pass
-    raise InvalidInput("`cursor` is not the `next` of an earlier page: leave it out to begin anew.", param="cursor")
-
-
-def _band(author: str, band: str) -> int:
-    state = hashlib.blake2b(author.encode("utf-8", "surrogatepass"), digest_size=8)
-    state.update(b"\0" + band.encode("utf-8", "surrogatepass"))
-    return int.from_bytes(state.digest(), "big", signed=True)
 
 
 def _forget_sketch(connection: apsw.Connection, row: int) -> None:

@@ -10,14 +10,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import asdict, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, cast
 
 import apsw
 
+from services.adapters.records import progress_of, progress_text
 from services.adapters.sqlite import Database, Step
-from services.domain import CLAIMED, Failure, Job, JobKind, JobState, Progress, Scope
+from services.domain import CLAIMED, Job, JobKind, JobState, Scope
 from services.errors import LeaseLost
 from services.ports import Backlog, Jobs
 
@@ -231,8 +232,7 @@ _PRUNE = """
 
 
 def _row(job: Job) -> tuple[Any, ...]:
-    progress = None if job.progress is None else json.dumps(asdict(job.progress), ensure_ascii=False)
-    return tuple(progress if name == "progress" else getattr(job, name) for name in _FIELDS)
+    return tuple(progress_text(job.progress) if name == "progress" else getattr(job, name) for name in _FIELDS)
 
 
 def _jobs(rows: Iterable[tuple[Any, ...]]) -> list[Job]:
@@ -242,9 +242,6 @@ def _jobs(rows: Iterable[tuple[Any, ...]]) -> list[Job]:
         values["kind"] = JobKind(values["kind"])
         values["state"] = JobState(values["state"])
         values["cancel_requested"] = bool(values["cancel_requested"])
-        if values["progress"] is not None:
-            progress = json.loads(values["progress"])
-            failures = tuple(Failure(**failure) for failure in progress.pop("failures"))
-            values["progress"] = Progress(**progress, failures=failures)
+        values["progress"] = progress_of(values["progress"])
         found.append(Job(**values))
     return found

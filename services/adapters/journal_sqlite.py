@@ -8,16 +8,16 @@ An entry is kept as compressed JSON, with columns beside it for what it is found
 from __future__ import annotations
 
 import json
-import zlib
 from collections.abc import Collection, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 import apsw
 
+from services.adapters.records import cited_documents, packed_entry, redacted, unpacked_entry
 from services.adapters.sqlite import Database, Step
-from services.domain import Citation, Evidence, Feedback, Generation, Message, Passage, Scope, Support, Usage, Verdict
+from services.domain import Feedback, Generation, Scope
 from services.errors import NotFound
 from services.ports import Journal
 
@@ -52,10 +52,9 @@ class SqliteJournal:
         self._database = database
 
     async def save(self, generation: Generation) -> None:
-        packed = _packed(generation)
+        packed = packed_entry(generation)
         authors = json.dumps(generation.authors, ensure_ascii=False)
-        documents = {passage.document_id for passage in generation.passages}
-        documents |= {citation.document_id for citation in generation.citations}
+        documents = cited_documents(generation)
 
         def write(connection: apsw.Connection) -> None:
             number = connection.execute(
@@ -75,7 +74,7 @@ class SqliteJournal:
         packed = await self._database.read(
             lambda connection: connection.execute("SELECT entry FROM generations WHERE id = ?", (id,)).get
         )
-        return None if packed is None else _unpacked(packed)
+        return None if packed is None else unpacked_entry(cast(bytes, packed))
 
     async def find(
         self, scope: Scope, *, key_id: str | None = None, limit: int = 50, before: float | None = None
@@ -98,7 +97,7 @@ class SqliteJournal:
                     ORDER BY created_at DESC, number DESC LIMIT :limit""",
                 values,
             )
-            return [_unpacked(packed) for (packed,) in rows]
+            return [unpacked_entry(cast(bytes, packed)) for (packed,) in rows]
 
         return await self._database.read(read)
 
@@ -109,7 +108,7 @@ class SqliteJournal:
                 raise NotFound("There is no such answer in the journal: it may have been deleted.")
             connection.execute(
                 "UPDATE generations SET entry = ? WHERE id = ?",
-                (_packed(replace(_unpacked(packed), feedback=feedback)), feedback.generation_id),
+                (packed_entry(replace(unpacked_entry(cast(bytes, packed)), feedback=feedback)), feedback.generation_id),
             )
 
         await self._database.write(write)
@@ -136,7 +135,7 @@ class SqliteJournal:
             for number, packed in rows:
                 connection.execute(
                     "UPDATE generations SET entry = ? WHERE number = ?",
-                    (_packed(_redacted(_unpacked(packed), document_id)), number),
+                    (packed_entry(redacted(unpacked_entry(cast(bytes, packed)), document_id)), number),
                 )
                 connection.execute(
                     "DELETE FROM generation_documents WHERE document_id = ? AND number = ?", (document_id, number)
@@ -150,47 +149,3 @@ class SqliteJournal:
 
     async def close(self) -> None:
         await self._database.close()
-
-
-def _redacted(generation: Generation, document_id: str) -> Generation:
-    """Without the document's text. The answers earlier in the conversation and a person's correction of this one may
-    hold it as well."""
-    feedback = generation.feedback
-    return replace(
-        generation,
-        passages=tuple(passage for passage in generation.passages if passage.document_id != document_id),
-        citations=tuple(citation for citation in generation.citations if citation.document_id != document_id),
-        messages=tuple(
-            replace(message, content="") if message.role == "assistant" else message for message in generation.messages
-        ),
-        prompt="",
-        answer="",
-        support=(),
-        feedback=None if feedback is None else replace(feedback, correction=""),
-        redacted=True,
-    )
-
-
-def _packed(generation: Generation) -> bytes:
-    entry = asdict(replace(generation, timings=dict(generation.timings)))
-    return zlib.compress(json.dumps(entry).encode(), 1)
-
-
-def _unpacked(packed: Any) -> Generation:
-    entry = json.loads(zlib.decompress(packed))
-    feedback = entry["feedback"]
-    if feedback is not None:
-        feedback["reasons"] = tuple(feedback["reasons"])
-    return Generation(
-        **{
-            **entry,
-            "messages": tuple(Message(**each) for each in entry["messages"]),
-            "passages": tuple(Passage(**each) for each in entry["passages"]),
-            "citations": tuple(Citation(**each) for each in entry["citations"]),
-            "support": tuple(Support(**{**each, "verdict": Verdict(each["verdict"])}) for each in entry["support"]),
-            "evidence": Evidence(entry["evidence"]),
-            "usage": Usage(**entry["usage"]),
-            "authors": tuple(entry["authors"]),
-            "feedback": None if feedback is None else Feedback(**feedback),
-        }
-    )
