@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -19,12 +20,12 @@ from services.adapters import open_adapter
 from services.domain import EVERYONE, Chunk, EncoderIdentity, Filter, Manifest, Scope, chunk_id
 from services.errors import Conflict
 from services.ports import IndexedDocument, Vectors
+from tests.servers.fixtures import drop_collections, weaviate_of_its_own
 
 T = TypeVar("T")
 DIMENSIONS = 8
 WORDS = ["amber", "basalt", "cedar", "dune", "ember", "fjord"]
 AUTHORS = {"d1": "alpha", "d2": "alpha", "d3": "beta", "d4": "gamma"}
-URL = "sqlite:///index.db"
 
 ids = st.sampled_from(sorted(AUTHORS))
 texts = st.lists(st.sampled_from(WORDS), max_size=12)
@@ -60,13 +61,17 @@ class IndexMachine(RuleBasedStateMachine):
         self.loop = asyncio.new_event_loop()
         self.model: dict[str, Modelled] = {}
         self.newest = 0
+        self.address = self.url()
         self.open()
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         return self.loop.run_until_complete(work)
 
+    def url(self) -> str:
+        return "sqlite:///index.db"
+
     def open(self) -> None:
-        self.indexes = self.run(open_adapter("index", URL, self.directory))
+        self.indexes = self.run(open_adapter("index", self.address, self.directory))
         identity = EncoderIdentity("test://8", "1", "float32", "none", DIMENSIONS, 256)
         self.run(self.indexes.create(Manifest("one", identity, "clean/1", "chunk/1", "live")))
         self.index = self.run(self.indexes.open("one"))
@@ -183,4 +188,28 @@ class IndexMachine(RuleBasedStateMachine):
 TestIndex = IndexMachine.TestCase
 TestIndex.settings = settings(
     max_examples=12, stateful_step_count=20, deadline=None, suppress_health_check=list(HealthCheck)
+)
+
+
+class WeaviateMachine(IndexMachine):
+    server = ""
+
+    def url(self) -> str:
+        found, self.prefix = weaviate_of_its_own(self.server)
+        return found
+
+    def teardown(self) -> None:
+        super().teardown()
+        drop_collections(self.server, self.prefix)
+
+
+@pytest.fixture(scope="class")
+def on_weaviate(weaviate_server: str) -> None:
+    WeaviateMachine.server = weaviate_server
+
+
+TestWeaviate = pytest.mark.usefixtures("on_weaviate")(WeaviateMachine.TestCase)
+# Each step is some hundred calls.
+TestWeaviate.settings = settings(
+    max_examples=3, stateful_step_count=15, deadline=None, suppress_health_check=list(HealthCheck)
 )
