@@ -75,6 +75,10 @@ class Documents(Protocol):
         """Address → document id, for the addresses (canonical ones and aliases) that are known."""
         ...
 
+    async def addresses(self, id: str) -> frozenset[str]:
+        """Those that lead to this document."""
+        ...
+
     async def save(
         self, document: Document, *, text: str | None = None, cleaner: str = "", aliases: Collection[str] = ()
     ) -> Document:

@@ -1,7 +1,7 @@
 """Who may be answered now: as many at once as the engines can do, the others in turn or not at all.
 
-Comes in: the id of the key that asks. Goes out: a place, now or after a wait; Overloaded at once where the wait would be
-longer than anyone should have. Does not know: what is asked.
+Comes in: the id of the key that asks. Goes out: a place, now or after a wait; Overloaded at once where the wait would
+be longer than anyone should have. Does not know: what is asked.
 
 The wait is estimated from how long answers have taken lately. Keys take turns, so one with a thousand requests delays
 another's by one answer, and only its own by a thousand (fair queueing: Nagle 1987, RFC 970).

@@ -1,0 +1,183 @@
+"""From a backup's file into stores, checked before and after.
+
+Comes in: a path and stores. Goes out: filled stores. Does not know: adapters. What is there already and the same is
+left alone, so a restore that was broken off is begun again and goes on; what is there and differs is refused, unless
+it is told to replace nothing but what is missing (`merge`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import zipfile
+import zlib
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from services.backup.backup import FORMAT, PART, Contents, Say, digest_of, line_sum
+from services.backup.records import made, plain
+from services.backup.stores import ALL, Stores
+from services.crawler import sketch
+from services.domain import EVERYONE, AuditEntry, Chunk, Document, Generation, Job, Key, Manifest, Source
+from services.errors import Conflict, InvalidInput, NotFound
+from services.ports import Index, IndexedDocument
+
+
+async def restore(stores: Stores, path: Path, say: Say) -> Contents:
+    """InvalidInput where the file is none of Twin's or damaged, Conflict where the stores hold something else."""
+    try:
+        file = zipfile.ZipFile(path)
+    except (OSError, zipfile.BadZipFile) as error:
+        raise InvalidInput(f"{path.name} is no backup of Twin's, or cannot be read.") from error
+    with file:
+        contents = await asyncio.to_thread(_checked, file)
+        await _vacant(stores, file)
+        sources = {each["id"]: made(Source, each) for each in _lines(file, "sources.jsonl")}
+        for source in sources.values():
+            await stores.sources.save(source)
+        indexes = await _indexes(stores, file)
+        newest = await asyncio.to_thread(_newest, file)
+        done = 0
+        for name in _parts(file):
+            for line in await asyncio.to_thread(_part, file, name):
+                if newest[line["document"]["id"]] == line["document"]["revision"]:
+                    await _document(stores, file, indexes, sources, line)
+                    done += 1
+                    say("documents", done)
+        for manifest in [made(Manifest, each) for each in _lines(file, "manifests.jsonl")]:
+            await stores.indexes.update(manifest)
+        await stores.jobs.put([made(Job, each) for each in _lines(file, "jobs.jsonl")])
+        for each in _lines(file, "keys.jsonl"):
+            await stores.keys.save(made(Key, each))
+        for each in _lines(file, "journal.jsonl"):
+            await stores.journal.save(made(Generation, each))
+        known = {each.id async for each in stores.all_audit()}
+        for each in reversed(list(_lines(file, "audit.jsonl"))):
+            if each["id"] not in known:
+                await stores.audit.append(made(AuditEntry, each))
+    await verify(stores, contents)
+    return contents
+
+
+async def verify(stores: Stores, contents: Contents) -> None:
+    """Count and digest what the stores hold now. Conflict where it is not what the backup holds."""
+    found = {
+        "documents": {each.id: line_sum("documents", plain(each)) async for each in stores.all_documents()},
+        "sources": {each.id: line_sum("sources", plain(each)) for each in await stores.sources.find(EVERYONE)},
+        "jobs": {each.id: line_sum("jobs", plain(each)) for each in await stores.jobs.find(EVERYONE, limit=ALL)},
+        "keys": {each.id: line_sum("keys", plain(each)) for each in await stores.keys.find()},
+        "journal": {each.id: line_sum("journal", plain(each)) async for each in stores.all_generations()},
+        "audit": {each.id: line_sum("audit", plain(each)) async for each in stores.all_audit()},
+    }
+    wrong = [
+        f"{name} ({len(sums)} of {contents.counts[name]})"
+        for name, sums in found.items()
+        if len(sums) != contents.counts[name] or digest_of(sums) != contents.digests[name]
+    ]
+    if wrong:
+        raise Conflict(
+            f"What was restored is not what the backup holds: {', '.join(wrong)}. Restore into empty stores, while "
+            "nothing else writes to them."
+        )
+
+
+def _checked(file: zipfile.ZipFile) -> Contents:
+    """Every entry's checksum, before anything is written."""
+    try:
+        contents = made(Contents, json.loads(file.read("contents.json")))
+        damaged = file.testzip()
+    except (KeyError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+        raise InvalidInput("This file is no backup of Twin's, or it is damaged.") from error
+    if damaged is not None:
+        raise InvalidInput(f"The backup is damaged in {damaged}: take another one.")
+    if contents.format > FORMAT:
+        raise InvalidInput("The backup was made by a newer Twin: install that one to restore it.")
+    return contents
+
+
+async def _vacant(stores: Stores, file: zipfile.ZipFile) -> None:
+    """Conflict where the stores hold documents that are not of this backup."""
+    newest = await asyncio.to_thread(_newest, file)
+    async for each in stores.all_documents():
+        if each.id not in newest:
+            raise Conflict(
+                "The stores hold documents that are not of this backup: restore into empty ones (another "
+                "TWIN_DATA_DIR, or other TWIN_DOCUMENTS_URL and TWIN_INDEX_URL)."
+            )
+
+
+async def _indexes(stores: Stores, file: zipfile.ZipFile) -> dict[str, Index]:
+    opened = {}
+    for each in _lines(file, "manifests.jsonl"):
+        manifest = made(Manifest, each)
+        await stores.indexes.create(replace(manifest, state="building"))
+        opened[manifest.name] = await stores.indexes.open(manifest.name)
+    return opened
+
+
+async def _document(
+    stores: Stores, file: zipfile.ZipFile, indexes: dict[str, Index], sources: dict[str, Source], line: dict[str, Any]
+) -> None:
+    document = made(Document, line["document"])
+    stem = f"{document.id}-{document.revision}"
+    if line["blob"]:
+        await stores.blobs.put(document.id, await asyncio.to_thread(file.read, f"blobs/{stem}"))
+    there = (await stores.documents.get([document.id])).get(document.id)
+    if there is None or replace(there, revision=0) != replace(document, revision=0):
+        for text in line["texts"]:
+            earlier = replace(document, version=text["version"], revision=there.revision if there else 0)
+            there = await stores.documents.save(earlier, text=text["text"], cleaner=text["cleaner"])
+        last = replace(document, revision=there.revision if there else 0)
+        await stores.documents.save(last, aliases=line["addresses"])
+    if document.deleted_at is None and document.duplicate_of is None and line["texts"]:
+        bands = await asyncio.to_thread(sketch.bands, line["texts"][-1]["text"])
+        await stores.documents.sketch(document.id, document.author, bands)
+    source = sources.get(document.source_id)
+    record = IndexedDocument(
+        id=document.id,
+        version=document.indexed_version or 0,
+        author=document.author,
+        url=document.url,
+        title=document.title,
+        source_id=document.source_id,
+        source_address=source.address if source is not None else "",
+        byline=document.byline,
+        language=document.language,
+        published=document.published,
+    )
+    for name, some in line["chunks"].items():
+        chunks = [made(Chunk, each) for each in some]
+        data = await asyncio.to_thread(file.read, f"vectors/{stem}-{name}.f32")
+        rows = np.frombuffer(data, dtype="<f4").reshape(len(chunks), -1)
+        vectors = {chunk.id: row for chunk, row in zip(chunks, rows, strict=True)}
+        for start in range(0, len(chunks), PART * 10):
+            await indexes[name].stage(record, chunks[start : start + PART * 10], vectors)
+        await indexes[name].publish(record, len(chunks))
+
+
+def _newest(file: zipfile.ZipFile) -> dict[str, int]:
+    """Document id → the revision of its last line."""
+    return {
+        line["document"]["id"]: line["document"]["revision"] for name in _parts(file) for line in _lines(file, name)
+    }
+
+
+def _parts(file: zipfile.ZipFile) -> list[str]:
+    return sorted(each for each in file.namelist() if each.startswith("documents/"))
+
+
+def _part(file: zipfile.ZipFile, name: str) -> list[dict[str, Any]]:
+    return list(_lines(file, name))
+
+
+def _lines(file: zipfile.ZipFile, name: str) -> Iterator[dict[str, Any]]:
+    try:
+        with file.open(name) as opened:
+            for line in opened:
+                yield json.loads(line)
+    except KeyError as error:
+        raise NotFound(f"The backup lacks {name}.") from error
