@@ -111,6 +111,8 @@ async def build(given: Settings, open_encoder: Callable[[str], Awaitable[Encoder
     queue: Queue = await open_adapter("queue", given.queue_url, data)
     indexes: Indexes = await open_adapter("index", given.index_url, data)
     generations = Generations(indexes, await open_encoder(given.encoder_url), open_encoder)
+    if not any(each.state == "live" for each in await indexes.manifests()):
+        await reconcile.forget(documents)
     await generations.start()
     featurizer = Featurizer(documents, sources, jobs, queue, generations)
     reindexer = Reindexer(documents, jobs, queue, generations, featurizer, given.feature_linger_seconds)

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 
 import structlog
 
 from services.domain import EVERYONE, Document, JobKind, JobState
+from services.errors import Conflict
 from services.feature.featurize import Featurizer, give_up
 from services.feature.generations import Generations
 from services.feature.withdraw import take_away
-from services.ports import Documents, Jobs
+from services.ports import DocumentQuery, Documents, Jobs
 
 _log = structlog.get_logger(__name__)
 
@@ -49,6 +51,22 @@ async def sweep(
     if mended:
         _log.info("reconcile.mended", documents=mended)
     return mended
+
+
+async def forget(documents: Documents) -> None:
+    """Have every record say that it is not in the index: for one that is made anew where documents are there already,
+    because the old one is lost or the setting names another. The sweep has them indexed again."""
+    cursor = ""
+    while True:
+        page = await documents.find(DocumentQuery(scope=EVERYONE, limit=PAGE, cursor=cursor))
+        for each in page.documents:
+            if each.indexed_version is not None:
+                try:
+                    await documents.save(replace(each, indexed_version=None, fingerprint="", chunks=0))
+                except Conflict:
+                    continue  # written just now: asked for again by who wrote it
+        if not (cursor := page.next):
+            return
 
 
 async def _request(

@@ -65,6 +65,7 @@ async def test_what_is_wrong_is_refused(serving: clients.Feature) -> None:
         await serving.get_reindex("nothing")
 
 
+@pytest.mark.promise(2)
 async def test_delete(world: World, serving: clients.Feature) -> None:
     """Every chunk goes, and the record says so; twice does no harm, nor does an unknown id."""
     document = await world.bring("one", TEXT)
@@ -74,6 +75,7 @@ async def test_delete(world: World, serving: clients.Feature) -> None:
     assert (await world.get(document.id)).indexed_version is None
 
 
+@pytest.mark.promise(2)
 async def test_the_sweep_mends(world: World) -> None:
     """What nobody asked for is asked for, deleted documents lose their chunks, failed jobs become reasons."""
     lost = await world.add("lost", TEXT)
@@ -127,3 +129,20 @@ async def test_workers_do_the_jobs(running: Feature, tmp_path: Path) -> None:
     assert states[-1] == "done"
     await channel.close()
     await server.stop(0)
+
+
+async def test_a_new_index_is_filled_with_what_is_there(tmp_path: Path) -> None:
+    """Where the setting names another index, or the old one is lost, the documents go into the new one."""
+    settings = Settings(data_dir=tmp_path, encoder_url="hashing://32")
+    for url in ("sqlite:///one.db", "sqlite:///two.db"):
+        made = await build(settings.model_copy(update={"index_url": url}))
+        await made.start()
+        id = document_id("author", "a")
+        if url == "sqlite:///one.db":
+            document = Document(id, "author", "file:a", "s", SourceKind.FILE, "a", updated_at=1.0)
+            await made.documents.save(document, text=TEXT)
+        assert await sweep(made.documents, made.jobs, made.generations, made.featurizer, settled=-1.0) == 1
+        async with asyncio.timeout(20):
+            while not await (await made.generations.current())[0].index.versions([id]):
+                await asyncio.sleep(0.05)
+        await made.stop()
