@@ -11,15 +11,16 @@ import pytest
 from services.adapters import open_adapter
 from services.ports import Audit, Blobs, Documents, Jobs, Journal, Keys, Limits, Queue, Sources
 
-STORES = {"sqlite": "sqlite:///twin.db"}
-"""Documents, jobs, sources, blobs, journal, keys and audit: technology → URL of an empty store."""
+STORES = ("sqlite", "mongodb")
+"""Documents, jobs, sources, blobs, journal, keys and audit."""
 QUEUES = {"memory": "memory://"}
 LIMITS = {"memory": "memory://"}
 
 
 @pytest.fixture(params=STORES)
 def store_url(request: pytest.FixtureRequest) -> str:
-    return STORES[request.param]
+    """Of an empty store."""
+    return "sqlite:///twin.db" if request.param == "sqlite" else str(request.getfixturevalue("mongodb_url"))
 
 
 async def _opened(port: str, url: str, data_dir: Path) -> AsyncIterator[Any]:

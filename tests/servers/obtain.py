@@ -6,6 +6,7 @@ Comes in: a name. Goes out: the program's path. Does not know: how it is started
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import os
 import shutil
@@ -35,9 +36,18 @@ class Program:
     """Below its directory in the cache."""
     make: Callable[[Path], None]
     """Puts it into that directory."""
+    source: Path | None = None
+    """Of what is built from files here: made again when they change."""
+
+    def directory(self, name: str) -> Path:
+        state = hashlib.sha256()
+        if self.source is not None:
+            for path in sorted(self.source.rglob("*.*")):
+                state.update(path.read_bytes())
+        return CACHE / f"{name}-{self.version}{f'-{state.hexdigest()[:8]}' if self.source else ''}"
 
     def path(self, name: str) -> Path:
-        return CACHE / f"{name}-{self.version}" / self.file
+        return self.directory(name) / self.file
 
 
 def _run(command: list[str], directory: Path, **environment: str) -> str:
@@ -75,21 +85,51 @@ def _installed(package: str, file: str) -> Callable[[Path], None]:
     return make
 
 
+@contextmanager
+def _module(path_and_version: str) -> Iterator[Path]:
+    """A copy of a module that may be changed."""
+    with tempfile.TemporaryDirectory() as copy:
+        found = json.loads(_run([_go(), "mod", "download", "-json", path_and_version], Path(copy)))
+        source = Path(shutil.copytree(found["Dir"], Path(copy) / "module"))
+        for path in (source, *source.rglob("*")):
+            path.chmod(path.stat().st_mode | stat.S_IWUSR)
+        yield source
+
+
 def _ferretdb(directory: Path) -> None:
-    _run(
-        [_go(), "build", "-trimpath", "-buildvcs=false", "-mod=readonly", "-o", str(directory / "ferretdb"), "."],
-        HERE / "ferretdb",
-        CGO_ENABLED="0",
-    )
+    with _module("github.com/FerretDB/FerretDB@v1.24.2") as source:
+        main = Path(shutil.copytree(HERE / "ferretdb", source.parent / "main"))
+        package = source / "internal" / "backends" / "sqlite"
+        shutil.copy(main / "sqlite" / "narrowed.go", package)
+        before, condition, after = (package / "collection.go").read_text().partition(_BY_ID)
+        if not condition:
+            raise Missing("its source is not what narrowed.go was written for")
+        (package / "collection.go").write_text(before + _NARROWED + after)
+        _run([_go(), "mod", "edit", "-replace", f"github.com/FerretDB/FerretDB={source}"], main)
+        command = [_go(), "build", "-trimpath", "-buildvcs=false", "-mod=mod", "-o", str(directory / "ferretdb"), "."]
+        _run(command, main, CGO_ENABLED="0", GOFLAGS="")
+
+
+_BY_ID = """\
+	if params.Filter.Len() == 1 {
+		v, _ := params.Filter.Get("_id")
+		switch v.(type) {
+		case string, types.ObjectID:
+			whereClause = fmt.Sprintf(` WHERE %s = ?`, metadata.IDColumn)
+			args = []any{string(must.NotFail(sjson.MarshalSingleValue(v)))}
+		}
+	}
+"""
+_NARROWED = """\
+	if whereClause, args = narrowed(params.Filter); whereClause != "" {
+		whereClause = ` WHERE ` + whereClause
+	}
+"""
 
 
 def _jaeger(directory: Path) -> None:
-    # Its go.mod has a replace, which `go install` refuses: built inside a copy of the module.
-    found = json.loads(_run([_go(), "mod", "download", "-json", "github.com/jaegertracing/jaeger@v1.76.0"], directory))
-    with tempfile.TemporaryDirectory() as copy:
-        source = Path(shutil.copytree(found["Dir"], Path(copy) / "jaeger"))
-        for path in (source, *source.rglob("*")):
-            path.chmod(path.stat().st_mode | stat.S_IWUSR)
+    # Its go.mod has a replace, which `go install` refuses.
+    with _module("github.com/jaegertracing/jaeger@v1.76.0") as source:
         command = [_go(), "build", "-trimpath", "-buildvcs=false", "-mod=mod", "-o", str(directory / "jaeger")]
         _run([*command, "./cmd/all-in-one"], source, CGO_ENABLED="0", GOFLAGS="")
 
@@ -120,7 +160,7 @@ PROGRAMS = {
         "weaviate",
         _installed("github.com/weaviate/weaviate/cmd/weaviate-server@v1.35.2", "weaviate"),
     ),
-    "ferretdb": Program("1.24.2", "ferretdb", _ferretdb),
+    "ferretdb": Program("1.24.2", "ferretdb", _ferretdb, HERE / "ferretdb"),
     # Debian's redis-server is one file under several names.
     "redis": Program(
         "debian", "usr/bin/redis-check-rdb", _debian("redis-tools", "libjemalloc2", "liblzf1", "libatomic1")
@@ -141,7 +181,7 @@ def obtain(name: str) -> Path:
     path = program.path(name)
     if path.exists():
         return path
-    directory = CACHE / f"{name}-{program.version}"
+    directory = program.directory(name)
     with locked(CACHE / f"{name}.lock"):
         if not path.exists():
             print(f"{name} {program.version}: making it, the first time ...", file=sys.stderr, flush=True)

@@ -153,12 +153,10 @@ def _redis(program: Path, directory: Path) -> Plan:
 
 
 def _jaeger(program: Path, directory: Path) -> Plan:
-    query, otlp, *others = free_ports(12)
+    query, otlp, *others = free_ports(7)
     names = (
         "admin.http.host-port", "collector.otlp.grpc.host-port", "query.grpc-server.host-port",
-        "collector.grpc-server.host-port", "collector.http-server.host-port", "collector.zipkin.host-port",
-        "http-server.host-port", "processor.jaeger-compact.server-host-port",
-        "processor.jaeger-binary.server-host-port", "processor.zipkin-compact.server-host-port",
+        "collector.grpc-server.host-port", "collector.http-server.host-port",
     )  # fmt: skip
     chosen = {"query.http-server.host-port": query, "collector.otlp.http.host-port": otlp}
     chosen |= dict(zip(names, others, strict=True))
@@ -288,7 +286,7 @@ def _started(name: str, program: Path) -> Running:
             if plan.ready():
                 return running
             time.sleep(0.05)
-        said = log.read_text(errors="replace").strip().splitlines()[-5:]
+        said = log.read_text(errors="replace").strip().splitlines()[-3:]
         _ended(running)
         process.wait()
         if attempt == ATTEMPTS:

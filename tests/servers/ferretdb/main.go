@@ -33,10 +33,11 @@ func main() {
 	socket := filepath.Join(directory, "inner.sock")
 	os.Remove(socket) // of an instance that was killed
 	server, err := ferretdb.New(&ferretdb.Config{
-		Listener:  ferretdb.ListenerConfig{Unix: socket},
-		Logger:    slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})),
-		Handler:   "sqlite",
-		SQLiteURL: "file:" + directory + "/",
+		Listener: ferretdb.ListenerConfig{Unix: socket},
+		Logger:   slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})),
+		Handler:  "sqlite",
+		// Tests kill processes, not the machine: what the system has taken is kept.
+		SQLiteURL: "file:" + directory + "/?_pragma=synchronous(off)",
 	})
 	if err != nil {
 		log.Fatal(err)

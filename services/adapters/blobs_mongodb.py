@@ -1,0 +1,68 @@
+"""Raw bytes in MongoDB, in pieces that fit a record.
+
+Comes in: `mongodb://…`. Goes out: the port Blobs. Does not know: what the bytes are.
+
+A key names a value that is written whole before; a reader finds the one before or the new one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+from pymongo import ASCENDING, IndexModel
+
+from services.adapters.mongodb import ATTEMPTS, Adapter, Database, Step, busy, translating
+from services.errors import NotFound, TooLarge
+from services.ports import Blobs
+
+LARGEST = 512 << 20
+"""Bytes, as in the embedded store; a blob is held in memory whole."""
+
+STEPS: Sequence[Step] = ({"blob_pieces": (IndexModel([("owner", ASCENDING), ("made_at", ASCENDING)]),)},)
+
+
+async def open(url: str, data_dir: Path) -> Blobs:
+    database = await Database.open(url)
+    try:
+        await database.migrate("blobs", STEPS)
+    except BaseException:
+        await database.close()
+        raise
+    return MongodbBlobs(database)
+
+
+class MongodbBlobs(Adapter):
+    def __init__(self, database: Database) -> None:
+        super().__init__(database)
+        self._blobs = database.collection("blobs")
+        self._pieces = database.pieces("blob_pieces")
+
+    @translating
+    async def put(self, key: str, data: bytes) -> None:
+        if len(data) > LARGEST:
+            raise TooLarge(f"{len(data) >> 20} MB is more than the {LARGEST >> 20} MB that one file may have.")
+        name = await self._pieces.write(key, data)
+        earlier = await self._blobs.find_one_and_update({"_id": key}, {"$set": {"value": name}}, upsert=True)
+        if earlier is not None:
+            await self._pieces.delete([earlier["value"]])
+
+    @translating
+    async def get(self, key: str) -> bytes:
+        for _ in range(ATTEMPTS):
+            found = await self._blobs.find_one({"_id": key})
+            if found is None:
+                raise NotFound("The original bytes of this are not kept.")
+            data = await self._pieces.read(found["value"])
+            if data is not None:
+                return data
+        raise busy()
+
+    @translating
+    async def delete(self, keys: Collection[str]) -> None:
+        for key in keys:
+            gone = await self._blobs.find_one_and_delete({"_id": key})
+            if gone is not None:
+                await self._pieces.delete([gone["value"]])
+        if keys:
+            await self._pieces.sweep(keys, ())

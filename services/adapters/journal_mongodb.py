@@ -1,0 +1,132 @@
+"""The journal of answers in MongoDB.
+
+Comes in: `mongodb://…`. Goes out: the port Journal. Does not know: how an answer is made, nor who asks to see it.
+
+An entry is kept as compressed JSON, with fields beside it for what it is found by. Who changes an entry names the
+revision that they read, and reads again where it is no longer the newest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from pymongo import ASCENDING, DESCENDING, IndexModel
+
+from services.adapters.mongodb import ATTEMPTS, Adapter, Database, Record, Step, busy, moment, translating, upsert
+from services.adapters.records import cited_documents, packed_entry, redacted, unpacked_entry
+from services.domain import Feedback, Generation, Scope
+from services.errors import NotFound
+from services.ports import Journal
+
+READ_AT_ONCE = 100
+"""Entries held in memory while they are redacted."""
+
+_NEWEST = [("created_at", DESCENDING), ("number", DESCENDING)]
+"""`number`: the order in which entries of one time were made."""
+
+STEPS: Sequence[Step] = (
+    {
+        "generations": (
+            IndexModel(_NEWEST),
+            IndexModel([("key_id", ASCENDING), *_NEWEST]),
+            # which entries hold text of a document, until it is redacted in them
+            IndexModel([("documents", ASCENDING)]),
+        )
+    },
+)
+
+
+async def open(url: str, data_dir: Path) -> Journal:
+    database = await Database.open(url)
+    try:
+        await database.migrate("journal", STEPS)
+    except BaseException:
+        await database.close()
+        raise
+    return MongodbJournal(database)
+
+
+class MongodbJournal(Adapter):
+    def __init__(self, database: Database) -> None:
+        super().__init__(database)
+        self._generations = database.collection("generations")
+
+    @translating
+    async def save(self, generation: Generation) -> None:
+        record = {
+            "key_id": generation.key_id,
+            "created_at": generation.created_at,
+            "authors": list(generation.authors),
+            "documents": sorted(cited_documents(generation)),
+            "entry": packed_entry(generation),
+        }
+        change = {"$set": record, "$inc": {"revision": 1}, "$setOnInsert": {"number": moment()}}
+        await upsert(self._generations, {"_id": generation.id}, change)
+
+    @translating
+    async def get(self, id: str) -> Generation | None:
+        found = await self._generations.find_one({"_id": id}, {"entry": 1})
+        return None if found is None else unpacked_entry(found["entry"])
+
+    @translating
+    async def find(
+        self, scope: Scope, *, key_id: str | None = None, limit: int = 50, before: float | None = None
+    ) -> list[Generation]:
+        if (not scope.everyone and not scope.authors) or limit < 1:
+            return []
+        query: Record = {}
+        if before is not None:
+            query["created_at"] = {"$lt": before}
+        if key_id is not None:
+            query["key_id"] = key_id
+        if not scope.everyone:
+            query["$or"] = [{"authors": {"$in": list(scope.authors)}}, {"authors": {"$size": 0}}]
+        found: list[Generation] = []
+        # Those of several authors, not all in scope, are left out here: servers differ in how they read an array whose
+        # every element must be one of several.
+        async for record in self._generations.find(query, {"entry": 1, "authors": 1}).sort(_NEWEST):
+            if scope.everyone or set(record["authors"]) <= set(scope.authors):
+                found.append(unpacked_entry(record["entry"]))
+                if len(found) == limit:
+                    break
+        return found
+
+    @translating
+    async def feedback(self, feedback: Feedback) -> None:
+        for _ in range(ATTEMPTS):
+            record = await self._generations.find_one({"_id": feedback.generation_id}, {"entry": 1, "revision": 1})
+            if record is None:
+                raise NotFound("There is no such answer in the journal: it may have been deleted.")
+            if await self._changed(record, replace(unpacked_entry(record["entry"]), feedback=feedback), {}):
+                return
+        raise busy()
+
+    async def _changed(self, record: Record, generation: Generation, also: Record) -> bool:
+        """Whether the entry was still the one read, and is now this one."""
+        change = {"$set": {"entry": packed_entry(generation)}, "$inc": {"revision": 1}, **also}
+        result = await self._generations.update_one({"_id": record["_id"], "revision": record["revision"]}, change)
+        return result.matched_count == 1
+
+    @translating
+    async def delete(self, ids: Collection[str] = (), before: float | None = None) -> int:
+        named: list[Record] = [{"_id": {"$in": list(ids)}}]
+        if before is not None:
+            named.append({"created_at": {"$lt": before}})
+        if not ids and before is None:
+            return 0
+        return (await self._generations.delete_many({"$or": named})).deleted_count
+
+    @translating
+    async def redact(self, document_id: str) -> int:
+        count = 0
+        while True:
+            cursor = self._generations.find({"documents": document_id}, {"entry": 1, "revision": 1})
+            records = await cursor.limit(READ_AT_ONCE).to_list()
+            if not records:
+                return count
+            for record in records:
+                entry = redacted(unpacked_entry(record["entry"]), document_id)
+                # One that was changed meanwhile comes again.
+                count += await self._changed(record, entry, {"$pull": {"documents": document_id}})
