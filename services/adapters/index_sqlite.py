@@ -16,20 +16,26 @@ that a search, which reads in one transaction, finds one version whole.
 
 sqlite-vec never fills the holes that deletions leave. What a deletion leaves of a block that is at most half full is
 therefore moved to the newest block, so storage and search time stay within twice those of an index freshly built.
+
+An index that is searched and does not change is held in memory as one matrix, up to HELD_BYTES: a scan of it takes a
+fifth of sqlite-vec's time. Each generation counts its changes, in the row that a search reads in its transaction
+anyhow, so what is held is used only for the very state that it was read from, whichever process changes the index.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar
 
 import apsw
 import numpy as np
+import numpy.typing as npt
 import sqlite_vec
 
 from services.adapters import words
@@ -45,6 +51,15 @@ BLOCK = 8
 ones searched no faster (20,000 × 384: 16 ms at 8, 14 ms at 64)."""
 NEAREST = 4096
 """sqlite-vec's own limit of k."""
+HELD_BYTES = 64 << 20
+"""Of vectors held in memory: 43,000 of 384 dimensions. Larger indexes are scanned in their file."""
+HELD_AFTER = 5
+"""Searches of one state before it is held: reading it takes as long as five scans in the file, so an index that changes
+all the time never costs more than twice."""
+SPARE = 32
+"""Vectors beyond the k nearest that are measured again: float32 may confuse the order of neighbours."""
+FREQUENCIES = 20_000
+"""Words whose frequency is remembered."""
 SLICE = 256
 """Rows handled at once: bounds memory, whatever a document's size."""
 WEIGHTS = {"title": 1.0, "heading": 2.0, "body": 1.0, "parts": 0.5}
@@ -64,6 +79,9 @@ CREATE TABLE index_generations (
     chunks INTEGER NOT NULL DEFAULT 0
 )
 """
+
+CHANGES = "ALTER TABLE index_generations ADD COLUMN changes INTEGER NOT NULL DEFAULT 0"
+"""Grows with each change of what is searchable."""
 
 GENERATION = (
     """
@@ -138,8 +156,10 @@ class SqliteIndexes:
             number = connection.execute("SELECT coalesce(max(number), 0) + 1 FROM index_generations").get
             if manifest.state == "live":
                 _retire(connection, manifest.name)
+            # Changes are counted from anywhere: a generation that takes the number of a dropped one is no state of it.
             connection.execute(
-                "INSERT INTO index_generations (number, name, state, fingerprint, manifest) VALUES (?, ?, ?, ?, ?)",
+                "INSERT INTO index_generations (number, name, state, fingerprint, manifest, changes) "
+                "VALUES (?, ?, ?, ?, ?, random() / 2)",
                 (number, manifest.name, manifest.state, manifest.fingerprint, json.dumps(asdict(manifest))),
             )
             for statement in GENERATION:
@@ -202,6 +222,11 @@ class SqliteIndex:
         self._dimensions = dimensions
         self._t = f"index_{number}"
         self._hit = HIT.format(t=self._t)
+        self._held: _Held | None = None
+        self._holding = threading.Lock()
+        self._searched = (0, 0)
+        """A state by its changes, and how often it was searched in the file."""
+        self._frequencies: tuple[int, dict[str, int]] = (0, {})
 
     async def known(self, document_id: str) -> frozenset[str]:
         def read(connection: apsw.Connection) -> frozenset[str]:
@@ -262,6 +287,7 @@ class SqliteIndex:
             gone = f"SELECT number FROM {self._t}_chunks WHERE document = :document AND live AND number NOT IN ({here})"
             self._withdraw(connection, _numbers(connection, gone, at))
             if title != document.title:
+                self._changed(connection, 0)
                 kept = f"SELECT number FROM {self._t}_chunks WHERE live AND number IN ({here})"
                 for some in _slices(_numbers(connection, kept, at)):
                     connection.executemany(f"DELETE FROM {self._t}_words WHERE rowid = ?", ((each,) for each in some))
@@ -297,6 +323,9 @@ class SqliteIndex:
         query = self._bytes(vector)
 
         def read(connection: apsw.Connection) -> list[Hit]:
+            held = None if wanted.narrow else self._hold(connection)
+            if held is not None:
+                return self._hits(connection, held.nearest(vector, k, wanted.allowed))
             where, values = wanted.authors("author")
             if wanted.narrow:
                 narrowed, more = wanted.documents()
@@ -310,7 +339,8 @@ class SqliteIndex:
                 "ORDER BY distance",
                 (query, min(k, NEAREST), *values),
             ).fetchall()
-            return self._hits(connection, [(number, 1.0 - distance) for number, distance in found])
+            # Of several authors sqlite-vec gives the k nearest of each.
+            return self._hits(connection, [(number, 1.0 - distance) for number, distance in found[:k]])
 
         return [] if wanted.nothing or k < 1 else await self._read(read)
 
@@ -467,15 +497,60 @@ class SqliteIndex:
         return " OR ".join(dict.fromkeys([*map(_quoted, (rare or telling).values()), *phrases]))
 
     def _frequency(self, connection: apsw.Connection, token: str) -> int:
-        found = connection.execute(f"SELECT doc FROM {self._t}_terms WHERE term = ?", (token,)).get
-        return int(found or 0)
+        changes, known = self._frequencies
+        if changes != (now := self._changes(connection)) or len(known) >= FREQUENCIES:
+            known = {}
+            self._frequencies = (now, known)
+        found = known.get(token)
+        if found is None:
+            found = connection.execute(f"SELECT doc FROM {self._t}_terms WHERE term = ?", (token,)).get or 0
+            known[token] = found
+        return found
+
+    def _hold(self, connection: apsw.Connection) -> _Held | None:
+        """All vectors as the connection's transaction sees them, where they are held or shall be from now on."""
+        changes = self._changes(connection)
+        if self._held is not None and self._held.changes == changes:
+            return self._held
+        state, times = self._searched
+        self._searched = (changes, times + 1 if state == changes else 1)
+        if self._searched[1] <= HELD_AFTER or self._size(connection) * self._dimensions * 4 > HELD_BYTES:
+            return None
+        if not self._holding.acquire(blocking=False):
+            return None
+        try:
+            self._held = None
+            self._held = self._read_all(connection, changes)
+            return self._held
+        finally:
+            self._holding.release()
+
+    def _read_all(self, connection: apsw.Connection, changes: int) -> _Held:
+        numbers: list[int] = []
+        places: dict[str, list[int]] = {}
+        data = bytearray()
+        rows: Any = connection.execute(f"SELECT rowid, author, vector FROM {self._t}_vectors")
+        for place, (number, author, vector) in enumerate(rows):
+            numbers.append(number)
+            places.setdefault(author, []).append(place)
+            data += vector
+        vectors = np.frombuffer(data, dtype="<f4").reshape(-1, self._dimensions)
+        vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), np.finfo(np.float32).tiny)
+        return _Held(changes, numbers, vectors, {author: np.array(each) for author, each in places.items()})
+
+    def _changes(self, connection: apsw.Connection) -> int:
+        return int(connection.execute("SELECT changes FROM index_generations WHERE number = ?", (self._number,)).get)
 
     def _size(self, connection: apsw.Connection) -> int:
         """Searchable chunks."""
         return int(connection.execute("SELECT chunks FROM index_generations WHERE number = ?", (self._number,)).get)
 
-    def _grow(self, connection: apsw.Connection, by: int) -> None:
-        connection.execute("UPDATE index_generations SET chunks = chunks + ? WHERE number = ?", (by, self._number))
+    def _changed(self, connection: apsw.Connection, by: int) -> None:
+        """What is searchable changes, by so many chunks."""
+        connection.execute(
+            "UPDATE index_generations SET chunks = chunks + ?, changes = changes + 1 WHERE number = ?",
+            (by, self._number),
+        )
 
     # ── Writing ─────────────────────────────────────────────────────────────────────────────────────
 
@@ -542,7 +617,7 @@ class SqliteIndex:
 
     def _release(self, connection: apsw.Connection, numbers: Sequence[int], document: IndexedDocument) -> None:
         """Make chunks searchable: their vectors and words go into the tables that are searched."""
-        self._grow(connection, len(numbers))
+        self._changed(connection, len(numbers))
         for some in _slices(numbers):
             vectors: list[Any] = connection.execute(
                 f"SELECT number, vector FROM {self._t}_chunks WHERE number IN (SELECT value FROM json_each(?))",
@@ -577,7 +652,7 @@ class SqliteIndex:
 
     def _withdraw(self, connection: apsw.Connection, numbers: Sequence[int]) -> None:
         """Take chunks out of search; those that a newer version has staged get their vectors back to wait with."""
-        self._grow(connection, -len(numbers))
+        self._changed(connection, -len(numbers))
         for some in _slices(numbers):
             which = (json.dumps(some),)
             connection.execute(
@@ -624,6 +699,39 @@ class SqliteIndex:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """All searchable vectors of one state of the index."""
+
+    changes: int
+    numbers: Sequence[int]
+    vectors: Vectors
+    """(n, dimensions), rows of length 1."""
+    places: Mapping[str, npt.NDArray[np.int64]]
+    """Of each author's rows."""
+
+    def nearest(self, vector: Vectors, k: int, authors: Sequence[str] | None) -> list[tuple[int, float]]:
+        """Numbers and cosines of the k nearest, of these authors or of all."""
+        if authors is None:
+            among, vectors = None, self.vectors
+        else:
+            among = np.concatenate(
+                [np.empty(0, np.int64), *(self.places[each] for each in authors if each in self.places)]
+            )
+            vectors = self.vectors[among]
+        cosines = vectors @ vector.astype(np.float32)
+        wanted = min(k, NEAREST) + SPARE
+        best = np.argpartition(-cosines, wanted)[:wanted] if len(cosines) > wanted else np.arange(len(cosines))
+        if among is not None:
+            best = among[best]
+        # By sums whose order does not depend on a row's place: equal vectors get equal scores.
+        query = vector.astype(np.float64)
+        query /= np.maximum(np.linalg.norm(query), np.finfo(np.float32).tiny)
+        exact = (self.vectors[best].astype(np.float64) * query).sum(axis=1)
+        order = np.argsort(-exact, kind="stable")[: min(k, NEAREST)]
+        return [(self.numbers[best[each]], float(exact[each])) for each in order]
+
+
 class _Wanted:
     """Scope and filter as conditions of SQL."""
 
@@ -631,13 +739,14 @@ class _Wanted:
         allowed = None if scope.everyone else set(scope.authors)
         if filter.authors:
             allowed = set(filter.authors) if allowed is None else allowed & set(filter.authors)
-        self._authors = None if allowed is None else sorted(allowed)
+        self.allowed = None if allowed is None else sorted(allowed)
+        """Authors; None: all."""
         self._filter = filter
         self._tables = tables
 
     @property
     def nothing(self) -> bool:
-        return self._authors is not None and not self._authors
+        return self.allowed is not None and not self.allowed
 
     @property
     def narrow(self) -> bool:
@@ -646,11 +755,11 @@ class _Wanted:
         return any((each.sources, each.languages, each.since, each.until, each.documents))
 
     def authors(self, column: str) -> tuple[str, list[str]]:
-        if self._authors is None:
+        if self.allowed is None:
             return "true", []
-        if len(self._authors) == 1:
-            return f"{column} = ?", [self._authors[0]]
-        return f"{column} IN ({', '.join('?' * len(self._authors))})", list(self._authors)
+        if len(self.allowed) == 1:
+            return f"{column} = ?", [self.allowed[0]]
+        return f"{column} IN ({', '.join('?' * len(self.allowed))})", list(self.allowed)
 
     def documents(self) -> tuple[str, list[str]]:
         """Over the documents table as `d`."""
@@ -749,7 +858,7 @@ async def open(url: str, data_dir: Path) -> Indexes:
     database = await Database.open(url, data_dir)
     try:
         await database.prepare(_prepare)
-        await database.migrate("index", [CATALOG])
+        await database.migrate("index", [CATALOG, CHANGES])
     except BaseException:
         await asyncio.shield(database.close())
         raise
