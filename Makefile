@@ -69,6 +69,7 @@ check: $(VENV)/dev ## Format, lint, types, import layers, generated code up to d
 	@$(BIN)/mypy services tests benchmarks
 	@$(BIN)/lint-imports --no-cache | tail -n 1
 	@proto/generate && git diff --exit-code --stat -- proto || { echo "Stubs differ from the .proto files: commit what proto/generate made"; exit 1; }
+	@$(BIN)/python docs/diagrams/draw.py && git diff --exit-code --stat -- docs/diagrams || { echo "The picture differs from what draws it: commit what make diagrams drew"; exit 1; }
 
 .PHONY: format
 format: $(VENV)/dev ## Format and mend what can be mended by itself
