@@ -80,6 +80,10 @@ format: $(VENV)/dev ## Format and mend what can be mended by itself
 test: $(VENV)/dev ## Run the tests
 	@$(BIN)/pytest $(if $(TESTS),$(TESTS),-n 2 tests)
 
+.PHONY: test-promises
+test-promises: $(VENV)/dev ## Run the tests that show Twin's promises (docs/promises.md)
+	@$(BIN)/pytest -n 2 -m promise tests
+
 .PHONY: fuzz
 fuzz: $(VENV)/dev ## Run the property tests on new random examples, as often as ROUNDS says
 	@for round in $$(seq $(ROUNDS)); do $(BIN)/pytest -q -n 2 --hypothesis-profile=default $(FUZZED); done

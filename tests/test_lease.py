@@ -72,6 +72,7 @@ async def ended(jobs: Jobs, id: str) -> Job:
     return await until(jobs, id, lambda found: found.state.ended)
 
 
+@pytest.mark.promise(1)
 async def test_what_the_handler_leaves_is_done(jobs: Jobs, start: Start) -> None:
     """A handler that returns has done its jobs, each handled once, batched as asked."""
     await jobs.put([job(str(n)) for n in range(25)])
@@ -87,6 +88,7 @@ async def test_what_the_handler_leaves_is_done(jobs: Jobs, start: Start) -> None
     assert sorted(id for batch in batches for id in batch) == sorted(str(n) for n in range(25))
 
 
+@pytest.mark.promise(1)
 async def test_a_ring_wakes(jobs: Jobs, queue: Queue, start: Start) -> None:
     """A ring has a job claimed at once, not only by the next look at the store."""
 
@@ -174,6 +176,7 @@ async def test_leases_are_renewed(jobs: Jobs, start: Start) -> None:
     assert calls == 1
 
 
+@pytest.mark.promise(1)
 async def test_a_lost_lease_stops_the_handler_and_writes_nothing(jobs: Jobs, start: Start) -> None:
     """When another worker holds the job, the handler is stopped and its result refused."""
     await jobs.put([job("a")])
@@ -200,6 +203,7 @@ async def test_a_lost_lease_stops_the_handler_and_writes_nothing(jobs: Jobs, sta
     assert await jobs.get("a") == taken
 
 
+@pytest.mark.promise(1)
 async def test_progress_is_written_and_a_person_may_cancel(jobs: Jobs, start: Start) -> None:
     """Reported progress is in the store soon; a cancellation reaches the handler, and the job ends as cancelled."""
     await jobs.put([job("a")])
@@ -280,6 +284,7 @@ async def test_stopping_gives_jobs_back_at_once(jobs: Jobs, start: Start) -> Non
     assert {each.id for each in await jobs.claim(KIND, "next", time.time(), 30, 5)} == {"slow", "waits"}
 
 
+@pytest.mark.promise(1)
 async def test_what_kills_its_process_is_given_up(jobs: Jobs, start: Start) -> None:
     """A job whose attempts all came to no end is failed with that reason; suspects are worked on alone."""
     await jobs.put([job("poison", attempts=MAX_ATTEMPTS), job("suspect", attempts=SUSPECT), job("a"), job("b")])

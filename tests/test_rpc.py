@@ -67,6 +67,7 @@ async def served(tmp_path: Path) -> AsyncIterator[tuple[Behaving, Any, rpc.Serve
     await server.stop(0.1)
 
 
+@pytest.mark.promise(9)
 async def test_errors_cross_whole(served: tuple[Behaving, Any, rpc.Server]) -> None:
     """An error arrives as the class it was raised as, with message, param and retry_after."""
     retriever = clients.Retriever(served[1])
@@ -75,6 +76,7 @@ async def test_errors_cross_whole(served: tuple[Behaving, Any, rpc.Server]) -> N
     assert (caught.value.message, caught.value.param, caught.value.retry_after) == ("Too many at once.", "query", 2.5)
 
 
+@pytest.mark.promise(9)
 async def test_a_fault_leaks_nothing(served: tuple[Behaving, Any, rpc.Server]) -> None:
     """What was not foreseen arrives as Internal, without its text."""
     with pytest.raises(Internal) as caught:
@@ -83,6 +85,7 @@ async def test_a_fault_leaks_nothing(served: tuple[Behaving, Any, rpc.Server]) -
     assert "RuntimeError" not in caught.value.message
 
 
+@pytest.mark.promise(9)
 async def test_deadline(served: tuple[Behaving, Any, rpc.Server]) -> None:
     """A call that takes longer than its deadline ends with it."""
     caller = rpc.Caller(served[1], RETRIEVER)
@@ -90,6 +93,7 @@ async def test_deadline(served: tuple[Behaving, Any, rpc.Server]) -> None:
         await caller.unary("Search", retriever_pb2.SearchRequest(query="slow"), retriever_pb2.SearchResult, timeout=0.2)
 
 
+@pytest.mark.promise(9)
 async def test_malformed_bytes(served: tuple[Behaving, Any, rpc.Server]) -> None:
     """Bytes that are no message are INVALID_ARGUMENT and name no class."""
     call = served[1].unary_unary("/twin.v1.RetrieverService/Search")
@@ -99,6 +103,7 @@ async def test_malformed_bytes(served: tuple[Behaving, Any, rpc.Server]) -> None
     assert "SearchRequest" not in caught.value.details()
 
 
+@pytest.mark.promise(9)
 async def test_cancelling_reaches_the_work(served: tuple[Behaving, Any, rpc.Server]) -> None:
     """Closing a stream ends the generator that makes it."""
     behaving, channel, _ = served

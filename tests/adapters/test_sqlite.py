@@ -235,6 +235,7 @@ WRITER = """
 """
 
 
+@pytest.mark.promise(1)
 def test_processes_share_one_new_file(tmp_path: Path) -> None:
     """Four processes that make, migrate, write and claim in one new file at the same time meet no error, and each
     job is claimed exactly once."""

@@ -205,6 +205,7 @@ def test_the_answer_is_read_aloud_once(library: Served, visitor: Visitor) -> Non
     assert "**" not in heard
 
 
+@pytest.mark.promise(8)
 def test_hostile_titles_are_text(library: Served, visitor: Visitor) -> None:
     """HTML in a title is read as text in the library, on chips, in the drawer and among the questions to begin with."""
     page = visitor.open(library)
@@ -240,6 +241,7 @@ def test_stop(engine: Served, visitor: Visitor) -> None:
     expect(answered(page)).to_contain_text("twice a day")
 
 
+@pytest.mark.promise(8)
 def test_a_hostile_answer_calls_nobody(engine: Served, visitor: Visitor) -> None:
     """Images and HTML in an answer are text, a link waits to be pressed, a wrong sentence is marked as unsupported."""
     engine.say(

@@ -83,6 +83,7 @@ async def test_one_of_many_writers_wins(documents: Documents) -> None:
     assert sum(isinstance(result, Conflict) for result in results) == 7
 
 
+@pytest.mark.promise(4)
 async def test_texts_of_versions(documents: Documents) -> None:
     """Promise 4: every version's text is kept as it was, whatever came after; unknown ones are NotFound."""
     texts = {version: f"Text {version}\x00 \U0001f600 \udcff" * 100 for version in range(1, 8)}
@@ -100,6 +101,7 @@ async def test_texts_of_versions(documents: Documents) -> None:
         await documents.text("missing", 1)
 
 
+@pytest.mark.promise(3)
 async def test_addresses_lead_to_documents(documents: Documents) -> None:
     """Canonical addresses and aliases are found for their own author only; the newest claim on an alias holds."""
     a = await documents.save(document("a"), aliases=["https://example.org/old", "https://example.org/older"])

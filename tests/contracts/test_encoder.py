@@ -66,6 +66,7 @@ async def test_spans_and_counts(encoder: Encoder) -> None:
         assert encoder.count([text]) == [len(spans) + special]
 
 
+@pytest.mark.promise(4)
 async def test_nothing_is_truncated(encoder: Encoder) -> None:
     """A text that fills the window is embedded, one beyond it is TooLarge, alone or among others."""
     window = encoder.identity.window
@@ -77,6 +78,7 @@ async def test_nothing_is_truncated(encoder: Encoder) -> None:
         await encoder.encode(["short", full + " word"])
 
 
+@pytest.mark.promise(4)
 async def test_the_end_of_a_text_counts(encoder: Encoder) -> None:
     """Words at the end of a long text move its vector: the window is used whole."""
     one, two = await encoder.encode(["plain " * 220 + "lighthouse harbour keeper", "plain " * 223])

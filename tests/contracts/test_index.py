@@ -113,6 +113,7 @@ async def test_publish_makes_a_version_searchable_and_carries_its_attributes(ind
     )  # fmt: skip
 
 
+@pytest.mark.promise(2)
 async def test_staged_is_not_searchable(index: Index) -> None:
     """What is staged and not published is found by nothing, but known."""
     made = chunks("d1", ["harbour"])
@@ -126,6 +127,7 @@ async def test_staged_is_not_searchable(index: Index) -> None:
     assert np.allclose((await index.vectors([made[0].id]))[made[0].id], vector(1), atol=1e-6)
 
 
+@pytest.mark.promise(2)
 async def test_a_new_version_takes_the_place_of_the_old(index: Index) -> None:
     """Old passages are gone, kept ones have their new spans and keep their vectors, new ones are there."""
     await put(index, document(), ["kept", "dropped"], [vector(1), vector(0, 1)])
@@ -183,6 +185,7 @@ async def test_a_newer_staged_version_survives_a_publish(index: Index) -> None:
     assert found(await index.dense(vector(0, 1), 1, EVERYONE, NONE)) == ["shared"]
 
 
+@pytest.mark.promise(2)
 async def test_delete_takes_everything(index: Index) -> None:
     """A deleted document is found by nothing, staged chunks included, and may come again."""
     await put(index, document(), ["searchable"])
@@ -204,6 +207,7 @@ async def test_an_empty_document_is_published(index: Index) -> None:
     assert await index.dense(vector(1), 5, EVERYONE, NONE) == []
 
 
+@pytest.mark.promise(10)
 async def test_scope_is_applied_inside_the_search(index: Index) -> None:
     """A caller finds only its authors' passages, however many nearer ones others have; an empty scope nothing."""
     for number in range(30):

@@ -59,6 +59,7 @@ async def test_claim_takes_the_oldest_that_are_due(jobs: Jobs) -> None:
     assert await jobs.claim(CRAWL, "v", 50, 30, 5) == []
 
 
+@pytest.mark.promise(1)
 async def test_no_job_goes_to_two_workers(jobs: Jobs) -> None:
     """Concurrent claims share the jobs out, each once."""
     await jobs.put([job(str(n), n) for n in range(50)])
@@ -66,6 +67,7 @@ async def test_no_job_goes_to_two_workers(jobs: Jobs) -> None:
     assert sorted(each.id for share in shares for each in share) == sorted(str(n) for n in range(50))
 
 
+@pytest.mark.promise(1)
 async def test_only_the_newest_token_writes(jobs: Jobs) -> None:
     """A save with an older token is LeaseLost and writes nothing of that job; others of the call are written."""
     await jobs.put([job("a", 1), job("b", 2)])
@@ -82,6 +84,7 @@ async def test_only_the_newest_token_writes(jobs: Jobs) -> None:
     assert saved == replace(newer, progress=PROGRESS, failure="f", not_before=7.0, attempts=1, updated_at=22)
 
 
+@pytest.mark.promise(1)
 async def test_what_has_ended_is_not_woken(jobs: Jobs) -> None:
     """A renewal that comes after the end, or after the job went back to the queue, is LeaseLost."""
     await jobs.put([job("a", 1), job("b", 2)])

@@ -107,6 +107,7 @@ async def test_delete(journal: Journal) -> None:
     assert [each.id for each in await journal.find(EVERYONE)] == ["3", "2"]
 
 
+@pytest.mark.promise(2)
 async def test_redaction_takes_the_text_of_a_deleted_document(journal: Journal) -> None:
     """Nothing of the document's text is left in any entry that held it; other entries are untouched; the question,
     its time and its feedback's rating stay."""

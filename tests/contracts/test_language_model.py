@@ -93,6 +93,7 @@ async def test_counts_from_above(model: LanguageModel) -> None:
     assert await model.count(()) == 0
 
 
+@pytest.mark.promise(9)
 async def test_closing_stops_the_engine(model: LanguageModel) -> None:
     """Closing the iterator frees the engine for the next at once."""
     long = (Message("user", "Count from one to five hundred in words."),)
@@ -138,6 +139,7 @@ async def _broken() -> AsyncIterator[str]:
     yield 'data: {"error": {"message": "secret", "type": "overloaded"}}\n\n'
 
 
+@pytest.mark.promise(9)
 @pytest.mark.parametrize(
     ("script", "expected"),
     [

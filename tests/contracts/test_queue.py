@@ -8,6 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from services.adapters import open_adapter
 from services.ports import Queue
 from tests.contracts.conftest import QUEUES
@@ -35,6 +37,7 @@ async def test_a_ring_is_answered(queue: Queue) -> None:
     assert set(answered) == {asyncio.get_running_loop()}
 
 
+@pytest.mark.promise(1)
 async def test_rings_that_come_meanwhile_are_answered_once_more(queue: Queue) -> None:
     """An answer never runs twice at once; a thousand rings during one make one or a few more, not a thousand."""
     running = 0

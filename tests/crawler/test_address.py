@@ -29,6 +29,7 @@ HOSTS = st.from_regex(r"[a-z]{1,8}\.(com|co\.uk|example)", fullmatch=True)
 PATHS = st.text(st.characters(blacklist_categories=("Cc", "Cs"), blacklist_characters="\\#"), max_size=40)
 
 
+@pytest.mark.promise(3)
 @given(HOSTS, PATHS)
 def test_normalising_twice_changes_nothing(host: str, path: str) -> None:
     """Idempotent for every URL that is one: else a document's id would depend on how often it was seen."""
@@ -39,6 +40,7 @@ def test_normalising_twice_changes_nothing(host: str, path: str) -> None:
     assert normalise(once) == once
 
 
+@pytest.mark.promise(3)
 @pytest.mark.parametrize(
     ("one", "other"),
     [
@@ -57,6 +59,7 @@ def test_spellings_of_one_address(one: str, other: str) -> None:
     assert normalise(one) == normalise(other)
 
 
+@pytest.mark.promise(3)
 @pytest.mark.parametrize(
     ("one", "other"),
     [
@@ -92,6 +95,7 @@ def test_every_path_has_a_printable_address(path: str) -> None:
         assert not any(ord(each) < 32 or ord(each) == 127 for each in address)
 
 
+@pytest.mark.promise(3)
 @pytest.mark.parametrize(
     ("name", "address"),
     [
@@ -108,6 +112,7 @@ def test_names_of_uploads(name: str, address: str) -> None:
     assert upload_address(name) == address
 
 
+@pytest.mark.promise(3)
 def test_a_repository_has_one_name() -> None:
     """Whatever its spelling, and without the ref."""
     assert {

@@ -49,6 +49,7 @@ def age(folder: Path) -> None:
     time.sleep(2.1)
 
 
+@pytest.mark.promise(3)
 async def test_a_folder_comes_in_by_path(world: World, tmp_path: Path) -> None:
     """Prose and code below a folder; hidden files, other people's code and binaries stay out."""
     notes = write(
@@ -74,6 +75,7 @@ async def test_include_and_exclude_narrow_a_folder(world: World, tmp_path: Path)
     assert set(await world.documents()) == {"file:a.md"}
 
 
+@pytest.mark.promise(3)
 async def test_a_second_ingest_of_unchanged_files_reads_nothing(world: World, tmp_path: Path) -> None:
     """The short way: known by their times, 300 files are looked at and nothing is read or handed on."""
     notes = tmp_path / "notes"
@@ -113,6 +115,7 @@ async def test_an_emptied_folder_loses_nothing(world: World, tmp_path: Path) -> 
     assert (again.state, set(await world.documents())) == (JobState.FAILED, {"file:a.md"})
 
 
+@pytest.mark.promise(3)
 async def test_two_folders_with_the_same_file_names_stay_apart(world: World, tmp_path: Path) -> None:
     """Another folder's README is another document, in every later crawl too."""
     one, two = write(tmp_path / "one", README_md=words(1)), write(tmp_path / "two", README_md=words(2))
@@ -122,6 +125,7 @@ async def test_two_folders_with_the_same_file_names_stay_apart(world: World, tmp
     assert counts(await world.ingest(str(one), str(two))) == (0, 0, 2, 0, 0)
 
 
+@pytest.mark.promise(3)
 async def test_a_moved_folder_keeps_its_documents(world: World, tmp_path: Path) -> None:
     """The address is the path below the folder, so nothing is embedded again after a move."""
     notes = write(tmp_path / "notes", a_md=words(1))
@@ -220,6 +224,7 @@ def commit(made: Repo, path: Path, **files: str) -> bytes:
     return bytes(porcelain.commit(made, message=b"m", author=b"A <a@example.org>", committer=b"A <a@example.org>"))
 
 
+@pytest.mark.promise(3)
 async def test_a_local_repository_at_a_ref(world: World, tmp_path: Path) -> None:
     """Prose and code at HEAD, or as of a commit; the address names no ref."""
     made = repository(tmp_path / "project", README_md=words(1), src__f_py="def f():\n    pass\n")
@@ -293,6 +298,7 @@ async def uploaded(*files: tuple[str, bytes]) -> AsyncGenerator[Upload, None]:
         yield Upload(name, "", data)
 
 
+@pytest.mark.promise(3)
 async def test_the_same_name_again_is_a_new_version(world: World) -> None:
     """Uploads: `upload:` and the name; other bytes are a new version, the same bytes are nothing."""
     for number, expected in ((1, (1, 0, 0, 0, 0)), (1, (0, 0, 1, 0, 0)), (2, (0, 1, 0, 0, 0))):

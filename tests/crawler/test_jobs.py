@@ -39,6 +39,7 @@ async def seen(world: World, id: str, count: int) -> None:
             await asyncio.sleep(0.02)
 
 
+@pytest.mark.promise(1)
 async def test_a_cancelled_crawl_ends_soon_and_goes_on_where_it_stopped(open_crawler: Opener, site: Site) -> None:
     """Cancel: within seconds, what came in stays. Retry: no page that is done with is fetched again."""
     world = await open_crawler(crawler_host_delay=0.1)
@@ -70,6 +71,8 @@ async def test_a_stopped_crawler_hands_its_job_to_the_next(open_crawler: Opener,
     assert {each.state for each in documents.values()} == {"indexed"}
 
 
+@pytest.mark.promise(1)
+@pytest.mark.promise(2)
 async def test_a_crash_between_save_and_hand_on_loses_nothing(world: World, tmp_path: Path) -> None:
     """The index is away while a folder comes in: the attempt ends, the next one hands on what was saved before."""
     notes = write(tmp_path / "notes", a_md=words(1), b_md=words(2))
@@ -100,6 +103,7 @@ asyncio.run(main())
 """
 
 
+@pytest.mark.promise(1)
 async def test_killed_processes_leave_each_document_once(open_crawler: Opener, tmp_path: Path) -> None:
     """SIGKILL while a folder of 400 files comes in, several times: afterwards every file is one document, version 1."""
     notes = tmp_path / "notes"
@@ -158,6 +162,7 @@ async def test_one_slow_host_does_not_hold_up_another(world: World, site: Site) 
     await world.crawler.ingests.cancel(crawl.id, EVERYONE)
 
 
+@pytest.mark.promise(2)
 async def test_a_document_deleted_during_its_ingest_stays_deleted(open_crawler: Opener, site: Site) -> None:
     """A delete that comes after the ingest began outweighs it, though the ingest was explicit."""
     world = await open_crawler(crawler_host_delay=0.05)
@@ -171,6 +176,7 @@ async def test_a_document_deleted_during_its_ingest_stays_deleted(open_crawler: 
     assert site.url("/19") not in await world.documents()
 
 
+@pytest.mark.promise(2)
 async def test_a_delete_ends_though_the_index_is_away(open_crawler: Opener, tmp_path: Path) -> None:
     """The tombstone stands at once, texts and original go, and a job takes the chunks when the index is back."""
     world = await open_crawler()
@@ -185,6 +191,7 @@ async def test_a_delete_ends_though_the_index_is_away(open_crawler: Opener, tmp_
         await world.crawler.blobs.get(document.id)
 
 
+@pytest.mark.promise(2)
 async def test_a_delete_that_was_interrupted_is_ended_at_the_next_start(open_crawler: Opener, tmp_path: Path) -> None:
     """A crash right after the tombstone: the next start takes texts and original, and rings for the chunks."""
     world = await open_crawler()

@@ -28,6 +28,7 @@ async def test_a_page_comes_in_with_its_main_text_and_title(world: World, site: 
     assert site.requests["/post"] == 1
 
 
+@pytest.mark.promise(3)
 async def test_a_second_crawl_of_unchanged_pages_downloads_and_embeds_nothing(world: World, site: Site) -> None:
     """Conditional requests: 304s, no body, no version, nothing handed on."""
     site.page("/", "<a href='/a'>a</a><a href='/b'>b</a>" + prose(1), etag='"r"')
@@ -48,6 +49,7 @@ async def test_pages_without_validators_are_not_embedded_again(world: World, sit
     assert len(world.index.handed_on) == 1
 
 
+@pytest.mark.promise(4)
 async def test_a_changed_page_is_a_new_version(world: World, site: Site) -> None:
     """Another text under the same address: version 2, and the old text is still there for who cites it."""
     site.page("/post", prose(1), etag='"1"')
@@ -59,6 +61,7 @@ async def test_a_changed_page_is_a_new_version(world: World, site: Site) -> None
     assert (await world.crawler.documents.text(document.id, 1))[0] != await world.text(document.url)
 
 
+@pytest.mark.promise(3)
 async def test_redirects_and_tracking_lead_to_one_document(world: World, site: Site) -> None:
     """An old address, the new one, and the new one with campaign parameters are one document."""
     site.answers["/old"] = Reply(status=301, headers={"Location": "/new"})
@@ -70,6 +73,7 @@ async def test_redirects_and_tracking_lead_to_one_document(world: World, site: S
     assert len(world.index.handed_on) == 1
 
 
+@pytest.mark.promise(3)
 async def test_canonical_is_believed_within_one_site_only(world: World, site: Site) -> None:
     """A page's canonical address on its own site is its address; one on another site is not."""
     site.page("/amp/post", prose(1), head=f"<link rel=canonical href='{site.url('/post')}'>")
@@ -78,6 +82,7 @@ async def test_canonical_is_believed_within_one_site_only(world: World, site: Si
     assert set(await world.documents()) == {site.url("/post"), site.url("/copy")}
 
 
+@pytest.mark.promise(3)
 async def test_one_canonical_for_all_pages_is_not_believed(world: World, site: Site) -> None:
     """A template that declares the same canonical address on every page does not make them one document."""
     head = f"<link rel=canonical href='{site.url('/home')}'>"
@@ -181,6 +186,7 @@ async def test_near_duplicates_are_kept_but_not_indexed(world: World, site: Site
     assert (await world.documents())[site.url("/b")].state == "indexed"
 
 
+@pytest.mark.promise(2)
 async def test_a_recrawl_does_not_bring_back_a_deleted_document_and_an_ingest_does(world: World, site: Site) -> None:
     """Promise 2: the tombstone holds against crawls, not against a person's explicit wish."""
     site.page("/post", prose(1), etag='"1"')
@@ -201,6 +207,7 @@ async def test_busy_servers_are_asked_again(world: World, site: Site) -> None:
     assert counts(await world.ingest(site.url("/post"))) == (1, 0, 0, 0, 0)
 
 
+@pytest.mark.promise(1)
 async def test_one_failure_does_not_stop_the_rest(world: World, site: Site) -> None:
     """A dead link and a broken page are told with their reasons; the others come in; retry takes up the failed."""
     site.page("/", "<a href='/a'>a</a><a href='/dead'>d</a>" + prose(1))

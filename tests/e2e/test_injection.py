@@ -114,6 +114,7 @@ async def ended(client: httpx.AsyncClient, job: dict[str, Any]) -> dict[str, Any
         await asyncio.sleep(0.1)
 
 
+@pytest.mark.promise(8)
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize("support", ["mark", "replace"])
 async def test_an_obedient_engine_harms_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, support: str) -> None:

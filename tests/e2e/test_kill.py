@@ -37,6 +37,7 @@ def command(*words: str) -> list[str]:
     return [sys.executable, "-c", "from services.cli import main; main()", *words]
 
 
+@pytest.mark.promise(1)
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 async def test_fifty_kills_lose_nothing(tmp_path: Path) -> None:

@@ -60,6 +60,7 @@ async def corpus(directory: Path, documents: int) -> tuple[Documents, Index, Enc
     return Listed(listed), index, encoder  # type: ignore[return-value]
 
 
+@pytest.mark.promise(5)
 async def test_thresholds_part_the_corpus_from_what_is_off_the_topic(tmp_path: Path) -> None:
     """They are in order and between 0 and 1, name their origin, and the same corpus gives the same ones."""
     documents, index, encoder = await corpus(tmp_path, 12)

@@ -6,6 +6,8 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from services.domain import JobKind, JobState
 from services.feature import clean as cleaning
 from services.feature.chunk import chunk
@@ -30,6 +32,7 @@ async def test_a_document_becomes_searchable(world: World) -> None:
     assert document.characters == len(TEXT)
 
 
+@pytest.mark.promise(3)
 async def test_the_same_again_does_nothing(world: World) -> None:
     """Promise 3: asked again for what is indexed, nothing is embedded and nothing is written."""
     document = await world.bring("one", TEXT)
@@ -41,6 +44,7 @@ async def test_the_same_again_does_nothing(world: World) -> None:
     assert (await world.get(document.id)).revision == document.revision
 
 
+@pytest.mark.promise(3)
 async def test_a_changed_paragraph_embeds_its_own_chunks(world: World) -> None:
     """Promise 3: of a new version only the chunks with changed text are embedded; the others' spans are shifted."""
     document = await world.bring("one", TEXT)
@@ -77,6 +81,7 @@ async def test_many_documents_share_the_work(world: World) -> None:
     await world.check_indexed(*documents)
 
 
+@pytest.mark.promise(2)
 async def test_deleted_before_the_work(world: World) -> None:
     """A tombstone found at the start: nothing is indexed, the job is done."""
     document = await world.add("one", TEXT)
@@ -86,6 +91,7 @@ async def test_deleted_before_the_work(world: World) -> None:
     assert await world.everything() == []
 
 
+@pytest.mark.promise(2)
 async def test_deleted_during_the_work(world: World) -> None:
     """Promise 2: a tombstone that comes while chunks are written takes them away again."""
     document = await world.add("one", TEXT)
@@ -109,6 +115,7 @@ async def test_deleted_during_the_work(world: World) -> None:
     assert await (await world.live()).known(document.id) == frozenset()
 
 
+@pytest.mark.promise(2)
 async def test_superseded_during_the_work(world: World) -> None:
     """Promise 2: a newer version that comes meanwhile is the one that stays, and no chunk of the older one does."""
     document = await world.add("one", TEXT)
@@ -122,6 +129,7 @@ async def test_superseded_during_the_work(world: World) -> None:
     await world.check_indexed(newer)
 
 
+@pytest.mark.promise(2)
 async def test_an_older_version_stays_searchable_until_the_newer_is(world: World) -> None:
     """Promise 2: once searchable, a document is never dark."""
     await world.bring("one", TEXT)
@@ -133,6 +141,7 @@ async def test_an_older_version_stays_searchable_until_the_newer_is(world: World
     await world.check_indexed(newer)
 
 
+@pytest.mark.promise(2)
 async def test_brought_back_after_a_deletion(world: World) -> None:
     """An explicit ingest of a deleted document makes it searchable again, though its job ended once."""
     document = await world.bring("one", TEXT)
@@ -199,6 +208,8 @@ async def test_a_cancelled_job_ends(world: World) -> None:
     assert await world.everything() == []
 
 
+@pytest.mark.promise(1)
+@pytest.mark.promise(2)
 async def test_killed_anywhere(tmp_path: Path) -> None:
     """Promise 1: killed before or after any call to any store, the next attempt ends with every document in the index
     exactly once, and embeds nothing that was stored."""

@@ -46,6 +46,7 @@ async def documents(world: World) -> list[str]:
     return sorted({each.chunk.document_id for each in await world.everything()})
 
 
+@pytest.mark.promise(5)
 async def test_the_manifest_decides_until_a_reindex(other: World) -> None:
     """The setting is only the target: search and new documents go on with the encoder that the index names."""
     live, *rest = await other.generations.current()
@@ -54,6 +55,7 @@ async def test_the_manifest_decides_until_a_reindex(other: World) -> None:
     assert other.encoder.encoded == []
 
 
+@pytest.mark.promise(5)
 async def test_it_switches_and_drops(other: World) -> None:
     """Afterwards one index is left, of the new encoder, with every document; the records name it."""
     job = await run(other)
@@ -69,6 +71,7 @@ async def test_it_switches_and_drops(other: World) -> None:
     assert len(await other.indexes.manifests()) == 1
 
 
+@pytest.mark.promise(5)
 async def test_writes_go_on(other: World) -> None:
     """What comes, changes and goes while the second index is made is right in it."""
     found = (await other.documents.find(ALL)).documents
@@ -98,6 +101,8 @@ async def test_writes_go_on(other: World) -> None:
     await other.check_indexed(*now)
 
 
+@pytest.mark.promise(2)
+@pytest.mark.promise(5)
 async def test_search_is_never_dark(other: World) -> None:
     """Every document can be found at every moment of a reindex."""
     everything = await documents(other)
@@ -129,6 +134,7 @@ async def test_a_failed_newer_version_keeps_the_older_one(other: World) -> None:
     assert (await live.versions([document.id]))[document.id] == document.version
 
 
+@pytest.mark.promise(4)
 async def test_a_newer_cleaner_makes_a_new_version(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Promise 4: a version that may be cited keeps its text; what a newer cleaner makes of it is the next version."""
     document = await world.bring("one", TEXT)
@@ -145,6 +151,7 @@ async def test_a_newer_cleaner_makes_a_new_version(world: World, monkeypatch: py
     assert {each.version for each in await world.everything()} == {now.version}
 
 
+@pytest.mark.promise(5)
 async def test_cancelled_it_leaves_the_live_index(other: World) -> None:
     """A cancelled reindex has changed nothing that is searched; asked again, it goes on."""
     before = await documents(other)
@@ -168,6 +175,7 @@ async def test_a_begun_one_of_other_settings_is_dropped(other: World) -> None:
     assert manifest.encoder.url == "hashing://64"
 
 
+@pytest.mark.promise(5)
 async def test_killed_anywhere(tmp_path: Path) -> None:
     """Killed before or after any of its calls to any store, a reindex goes on and ends the same."""
     at = 0

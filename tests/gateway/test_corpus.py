@@ -26,6 +26,7 @@ async def test_a_document_has_an_etag(world: World) -> None:
     assert (other.status_code, other.json()["text_version"]) == (200, 1)
 
 
+@pytest.mark.promise(2)
 async def test_deleting_with_if_match(world: World) -> None:
     """A tag that no longer holds deletes nothing; the right one deletes, and redacts the journal."""
     tag = (await world.admin.get("/v1/documents/document-alpha")).headers["etag"]
@@ -38,6 +39,7 @@ async def test_deleting_with_if_match(world: World) -> None:
     assert (await world.admin.get("/v1/documents/document-alpha")).status_code == 404
 
 
+@pytest.mark.promise(10)
 async def test_another_authors_are_not_there(world: World) -> None:
     """For a key of alpha, beta's documents, jobs and sources are 404, and beta's name is 403 wherever it stands."""
     job = (

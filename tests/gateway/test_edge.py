@@ -19,6 +19,7 @@ from tests.gateway.conftest import World
 Make = Callable[..., Awaitable[World]]
 
 
+@pytest.mark.promise(10)
 @pytest.mark.parametrize("host", ["evil.example", "evil.example:8000", "127.0.0.1.evil.example", "10.0.0.7", "", "["])
 async def test_a_foreign_host_is_refused(world: World, host: str) -> None:
     """A name that was made to point here (DNS rebinding) opens nothing, with or without a key; probes answer."""
@@ -36,6 +37,7 @@ async def test_known_hosts(make_world: Make) -> None:
         assert (await world.admin.get("/v1/models", headers={"Host": host})).status_code == 200, host
 
 
+@pytest.mark.promise(10)
 async def test_listening_everywhere_any_address_is_known_but_no_name(make_world: Make) -> None:
     """Behind 0.0.0.0 a bare address is a fair Host (it cannot be rebound); a name has to be told."""
     world = await make_world(gateway_host="0.0.0.0")
@@ -43,6 +45,7 @@ async def test_listening_everywhere_any_address_is_known_but_no_name(make_world:
     assert (await world.admin.get("/v1/models", headers={"Host": "evil.example"})).status_code == 403
 
 
+@pytest.mark.promise(10)
 @pytest.mark.parametrize("origin", ["http://evil.example", "http://localhost:3000", "null", "http://localhost"])
 async def test_a_foreign_origin_is_refused(world: World, origin: str) -> None:
     """Another site's page, also one of another port of this machine, may ask nothing."""
@@ -51,6 +54,7 @@ async def test_a_foreign_origin_is_refused(world: World, origin: str) -> None:
     assert "access-control-allow-origin" not in response.headers
 
 
+@pytest.mark.promise(10)
 async def test_the_own_origin_is_welcome(world: World) -> None:
     response = await world.admin.get("/v1/models", headers={"Origin": "http://localhost:8000"})
     assert response.status_code == 200
@@ -74,6 +78,7 @@ async def test_the_callers_trace_goes_on(world: World) -> None:
     assert response.headers["x-trace-id"] == trace
 
 
+@pytest.mark.promise(9)
 @pytest.mark.parametrize(
     ("method", "path", "content", "headers", "status", "code"),
     [
@@ -111,6 +116,7 @@ async def test_405_names_all_methods(world: World) -> None:
     assert response.headers["allow"] == "GET, POST"
 
 
+@pytest.mark.promise(9)
 async def test_errors_of_services_come_through(world: World) -> None:
     """Status and Retry-After are the service's; a fault says nothing of the inside."""
     overloaded = await world.admin.post("/v1/search", json={"query": "overloaded"})

@@ -118,6 +118,7 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Filled]:
         yield Filled(running.address, running.secret, running.app, document["id"])
 
 
+@pytest.mark.promise(6)
 def test_an_answer_quotes_the_documents_own_text(filled: Filled) -> None:
     """The client gets an answer whose citations are exact spans of the document's text, streamed and whole alike."""
     client = filled.openai()
@@ -173,6 +174,7 @@ MODES = [(route, FAIR) for route in ROUTES] + [(route, WRONG) for route in ROUTE
 """What fits the document is sent to every route, what doesn't to those that take a body."""
 
 
+@pytest.mark.promise(9)
 @pytest.mark.parametrize(
     ("route", "mode"), [pytest.param(*each, id=f"{each[0].method} {each[0].path} {each[1].value}") for each in MODES]
 )

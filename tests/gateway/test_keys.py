@@ -8,6 +8,7 @@ from http.cookies import SimpleCookie
 from urllib.parse import urlsplit
 
 import httpx
+import pytest
 
 from services.gateway.auth import PageLinks
 from tests.gateway.conftest import World
@@ -25,6 +26,7 @@ async def _open(world: World) -> tuple[httpx.AsyncClient, httpx.Response]:
     return browser, response
 
 
+@pytest.mark.promise(10)
 async def test_a_key_is_shown_once_and_kept_hashed(world: World) -> None:
     """The secret is in the answer that makes it, in no list, and not in the store's file."""
     secret = await world.key("writer", ["alpha"])
@@ -41,6 +43,7 @@ async def test_a_key_is_shown_once_and_kept_hashed(world: World) -> None:
     assert secret.removeprefix("sk-twin-") not in dump
 
 
+@pytest.mark.promise(10)
 async def test_a_revoked_or_expired_key_opens_nothing(world: World) -> None:
     """From the moment of its revocation or expiry a key is 401, and the message says which."""
     secret = await world.key()
@@ -56,6 +59,7 @@ async def test_a_revoked_or_expired_key_opens_nothing(world: World) -> None:
     assert (await world.admin.delete("/v1/api-keys/none")).status_code == 404
 
 
+@pytest.mark.promise(10)
 async def test_no_key_makes_a_greater_one(world: World) -> None:
     """An admin's key for some authors makes, sees and revokes keys for those authors only."""
     scoped = world.client(await world.key("admin", ["alpha"]))
@@ -76,6 +80,7 @@ async def test_the_local_key_is_in_no_store(world: World) -> None:
     assert world.gateway.local.secret not in repr(world.gateway.local)
 
 
+@pytest.mark.promise(10)
 async def test_the_link_opens_the_page_once(world: World) -> None:
     """The token is exchanged for a strict cookie that scripts cannot read, and then it is worth nothing."""
     link = world.gateway.page_link(8000)
@@ -95,6 +100,7 @@ async def test_the_link_opens_the_page_once(world: World) -> None:
     assert "set-cookie" not in wrong.headers
 
 
+@pytest.mark.promise(10)
 async def test_a_link_expires() -> None:
     """Half a day later a link opens nothing."""
     now = 0.0
@@ -105,6 +111,7 @@ async def test_a_link_expires() -> None:
     assert not links.redeem(late)
 
 
+@pytest.mark.promise(10)
 async def test_a_cookie_alone_changes_nothing(world: World) -> None:
     """What changes something needs the page's own header beside the cookie: another site's form cannot send it."""
     browser, _ = await _open(world)

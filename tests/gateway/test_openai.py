@@ -80,6 +80,7 @@ async def test_embeddings(client: AsyncOpenAI) -> None:
     assert packed.usage.prompt_tokens == 6
 
 
+@pytest.mark.promise(9)
 async def test_errors_are_the_clients_own(world: World, served: str, client: AsyncOpenAI) -> None:
     """Each refusal is raised as the client's class for it, with code and param."""
     with pytest.raises(openai.AuthenticationError) as unauthenticated:
@@ -111,6 +112,7 @@ async def test_an_engine_that_breaks_off(client: AsyncOpenAI) -> None:
     assert away.value.status_code == 503
 
 
+@pytest.mark.promise(9)
 @pytest.mark.parametrize("question", ["slow", "late"])
 async def test_leaving_stops_the_work(world: World, client: AsyncOpenAI, question: str) -> None:
     """A caller that goes away (streaming or not, before or after the first token) ends the generation."""

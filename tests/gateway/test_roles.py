@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from services.domain import Role
 from services.gateway.routes import ROUTES, Route
 from tests.gateway.conftest import World
@@ -15,6 +17,7 @@ def _path(route: Route) -> str:
     return route.path.format_map(ALL)
 
 
+@pytest.mark.promise(10)
 async def test_no_route_without_a_key(world: World) -> None:
     """Without a key, and with one that is none, each route answers 401 in OpenAI's shape before it reads a body."""
     for secret in ("", "sk-twin-nonsense", "page-nonsense"):
@@ -26,6 +29,7 @@ async def test_no_route_without_a_key(world: World) -> None:
             assert response.headers["www-authenticate"] == "Bearer"
 
 
+@pytest.mark.promise(10)
 async def test_no_route_with_too_small_a_role(world: World) -> None:
     """A key of the role below answers 403."""
     clients = {role: world.client(await world.key(smaller)) for role, smaller in SMALLER.items()}

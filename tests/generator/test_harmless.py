@@ -31,6 +31,7 @@ def live(tokens: list[Token]) -> Iterator[str]:
         yield from live(token.children or [])
 
 
+@pytest.mark.promise(8)
 @settings(max_examples=1500, deadline=None)
 @given(hostile)
 def test_nothing_calls_out(text: str) -> None:
@@ -38,6 +39,7 @@ def test_nothing_calls_out(text: str) -> None:
     assert list(live(renderer.parse(harmless(text, citable=(1, 2))))) == []
 
 
+@pytest.mark.promise(8)
 @settings(max_examples=600, deadline=None)
 @given(st.lists(hostile, max_size=5), st.lists(st.integers(0, 60), max_size=6))
 def test_the_same_however_it_is_cut(parts: list[str], cuts: list[int]) -> None:
@@ -49,6 +51,7 @@ def test_the_same_however_it_is_cut(parts: list[str], cuts: list[int]) -> None:
     assert streamed == harmless(text, (1,), ("http://e.example/x",))
 
 
+@pytest.mark.promise(8)
 @pytest.mark.parametrize(
     ("given", "shown"),
     [

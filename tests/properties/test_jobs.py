@@ -7,6 +7,7 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, multiple, rule
@@ -155,5 +156,5 @@ class JobsMachine(RuleBasedStateMachine):
         self.directory.cleanup()
 
 
-TestJobs = JobsMachine.TestCase
+TestJobs = pytest.mark.promise(1)(JobsMachine.TestCase)
 TestJobs.settings = settings(max_examples=25, stateful_step_count=30, deadline=None)

@@ -11,6 +11,8 @@ import textwrap
 import time
 from pathlib import Path
 
+import pytest
+
 from services.adapters import open_adapter
 from services.domain import EVERYONE, Document, Job, JobKind, JobState, SourceKind
 from services.ports import Documents, Jobs
@@ -49,6 +51,7 @@ WORKER = """
 """
 
 
+@pytest.mark.promise(1)
 async def test_every_job_ends_exactly_once(tmp_path: Path) -> None:
     """No job is lost, none is done twice, none is failed for having been held by a killed worker."""
     jobs: Jobs = await open_adapter("jobs", "sqlite:///twin.db", tmp_path)

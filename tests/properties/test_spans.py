@@ -93,6 +93,7 @@ def test_cleaning_twice_changes_nothing(text: str) -> None:
     once.encode()
 
 
+@pytest.mark.promise(4)
 @generous
 @given(
     st.lists(
@@ -110,6 +111,7 @@ def test_code_keeps_its_white_space(lines: list[str]) -> None:
     assert f"\n{unicodedata.normalize('NFC', code)}\n```" in clean(f"Before.\n\n```text\n{code}\n```\n\n\n\nAfter.")
 
 
+@pytest.mark.promise(4)
 @generous
 @given(anything)
 def test_blocks_hold_all_text(text: str) -> None:
@@ -122,6 +124,7 @@ def test_blocks_hold_all_text(text: str) -> None:
     assert not text[at:].strip()
 
 
+@pytest.mark.promise(4)
 @generous
 @given(anything, st.sampled_from(["", "A title", "t" * 500]), st.sampled_from([ENCODER, Letters(16)]))
 def test_spans_rebuild_the_text(text: str, title: str, encoder: HashingEncoder) -> None:
@@ -136,6 +139,7 @@ def test_spans_rebuild_the_text(text: str, title: str, encoder: HashingEncoder) 
     assert len({each.id for each in chunks}) == len(chunks)
 
 
+@pytest.mark.promise(3)
 @generous
 @given(anything)
 def test_chunks_are_derived(text: str) -> None:
@@ -148,6 +152,7 @@ def test_chunks_are_derived(text: str) -> None:
         assert first[0].id == chunk_id("a", first[0].embedded_text, 1)
 
 
+@pytest.mark.promise(3)
 @generous
 @given(st.lists(st.lists(prose, min_size=1, max_size=4), min_size=3, max_size=12), st.data())
 def test_a_change_stays_in_its_section(sections: list[list[str]], data: st.DataObject) -> None:
@@ -182,6 +187,7 @@ def long_text(paragraphs: int, edited: int = -1) -> str:
     return "\n\n".join(made)
 
 
+@pytest.mark.promise(3)
 @pytest.mark.parametrize("edited", [0, 57, 150, 299])
 def test_a_change_stays_local_without_headings(edited: int) -> None:
     """Promise 3: in a text without any heading, a longer paragraph changes few chunks, and those near it."""

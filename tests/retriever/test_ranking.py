@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -39,6 +40,7 @@ def test_found_by_both_beats_found_by_one() -> None:
     assert fuse(dense, text, {})[0].hit.chunk.id == "both"
 
 
+@pytest.mark.promise(4)
 def test_the_heading_counts() -> None:
     """Of two equal passages the one below a heading that has the question's words is first."""
     dense = [hit("a", 0.5, "Oceans"), hit("b", 0.5, "Reefing sails"), hit("c", 0.1)]
@@ -59,6 +61,7 @@ def test_duplicates() -> None:
     assert len(distinct(candidates, 1)[0]) == 1
 
 
+@pytest.mark.promise(5)
 def test_evidence_by_thresholds() -> None:
     """Below `decline` none, from `answer` on an answer, between them the closest; without thresholds uncalibrated."""
     bounds = Thresholds(0.2, 0.4)
@@ -69,6 +72,7 @@ def test_evidence_by_thresholds() -> None:
     assert evidence(0.9, None, False) is Evidence.NONE
 
 
+@pytest.mark.promise(5)
 def test_defaults_are_for_known_encoders_only() -> None:
     """The embedded encoder has defaults that say so, calibration wins over them, another encoder has none."""
     known = EncoderIdentity("onnx://", "1", "int8", "mean", 384, 256)

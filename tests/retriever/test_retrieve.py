@@ -34,6 +34,7 @@ async def test_the_passage_that_answers_is_first_and_every_step_tells_its_effect
     assert scores == sorted(scores, reverse=True)
 
 
+@pytest.mark.promise(6)
 async def test_off_the_topic_is_none_and_the_nearest_are_offered(library: Library) -> None:
     """Evidence is decided by the thresholds; with `threshold` only the nearest are left of what does not answer."""
     result = await library.retrieve(ask("Which mountain is highest on Mars?", threshold=True))
@@ -42,6 +43,7 @@ async def test_off_the_topic_is_none_and_the_nearest_are_offered(library: Librar
     assert 1 <= len(result.passages) <= 3
 
 
+@pytest.mark.promise(5)
 async def test_uncalibrated_declines_nothing_and_says_so(library: Library) -> None:
     """Without thresholds nothing is declined by score, and a notice says it (promise 5)."""
     await library.indexes.update(replace(library.manifest, thresholds=None))
@@ -51,6 +53,8 @@ async def test_uncalibrated_declines_nothing_and_says_so(library: Library) -> No
     assert len(result.passages) > 3
 
 
+@pytest.mark.promise(8)
+@pytest.mark.promise(10)
 async def test_scope_and_filters_hold(library: Library) -> None:
     """No passage of another author, whatever is asked; filters narrow; the empty scope finds nothing."""
     for request in (
@@ -152,6 +156,7 @@ async def test_a_question_longer_than_the_window_is_searched_whole(library: Libr
     assert "carvel" in (await library.retrieve(ask(long))).passages[0].text
 
 
+@pytest.mark.promise(5)
 async def test_the_live_index_is_followed(library: Library) -> None:
     """After a switch searches run on the new index; with the old one dropped they don't fail."""
     await library.retrieve(ask("gaff sail"))
@@ -170,6 +175,7 @@ async def test_no_index_yet(library: Library) -> None:
         await library.retrieve(ask("gaff sail"))
 
 
+@pytest.mark.promise(5)
 async def test_another_revision_of_the_encoder_is_refused(library: Library) -> None:
     """Vectors of another revision are not comparable: refused, saying how to mend it."""
     identity = replace(library.encoder.identity, revision="0")

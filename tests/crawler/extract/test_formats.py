@@ -58,6 +58,7 @@ def test_markdown_without_front_matter_is_named_by_its_heading(text: str, title:
     assert extract(text.encode(), url=URL, media_type=None, name="a_plan.md").title == title
 
 
+@pytest.mark.promise(4)
 def test_source_code_is_kept_whole_under_its_path() -> None:
     """White space, and fences inside the file, survive."""
     code = 'def f():\n\treturn """\n```\n"""\n\n\n    # end\n'

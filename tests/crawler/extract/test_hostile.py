@@ -147,6 +147,7 @@ def test_scripts_and_hidden_text_stay_out() -> None:
     assert "alert" not in text
 
 
+@pytest.mark.promise(8)
 def test_markup_in_a_title_becomes_plain_text() -> None:
     """A title holds no element and no entity, however often it was escaped."""
     page = b"<title>&amp;lt;img src=x onerror=alert(1)&amp;gt; A &lt;b&gt;bold&lt;/b&gt; title</title>" + PARAGRAPH * 3
