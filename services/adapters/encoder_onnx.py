@@ -32,8 +32,11 @@ WINDOW = 256
 """Tokens, special ones included: what the model was trained with (sentence_bert_config.json of the model)."""
 BATCH_TOKENS = 2048
 """Of one run, padding included: larger ones are no faster on a CPU, take more memory and make a query wait longer."""
-QUERY_TOKENS = 128
-"""Texts of so many tokens in all do not queue behind an ingest's batches."""
+QUERY_CHARACTERS = 1000
+"""Texts of so many characters in all, a question or the sentences of an answer, are encoded in one go and do not queue
+behind an ingest's batches: some 250 tokens."""
+UNEVEN = 0.8
+"""A text of less than this share of the longest's tokens begins a batch of its own: padding costs what words cost."""
 LONE_SURROGATES = re.compile("[\ud800-\udfff]")
 """They have no UTF-8, which the tokenizer takes."""
 
@@ -67,16 +70,11 @@ class OnnxEncoder:
         vectors = np.empty((len(texts), DIMENSIONS), dtype=np.float32)
         if not texts:
             return vectors
+        if sum(map(len, texts)) <= QUERY_CHARACTERS:
+            return await asyncio.to_thread(self._encode_few, texts)
         encodings = await asyncio.to_thread(self._tokenize, texts)
         lengths = [len(each) for each in encodings]
-        longest = max(lengths)
-        if longest > WINDOW:
-            raise TooLarge(
-                f"A text of {longest} tokens does not fit the encoder's window of {WINDOW}: split it, nothing is cut."
-            )
-        if sum(lengths) <= QUERY_TOKENS:
-            vectors[:] = await asyncio.to_thread(self._run, encodings)
-            return vectors
+        _fit(lengths)
         for batch in _batches(lengths):
             async with self._bulk:
                 vectors[batch] = await asyncio.to_thread(self._run, [encodings[each] for each in batch])
@@ -87,6 +85,15 @@ class OnnxEncoder:
 
     def _tokenize(self, texts: Sequence[str]) -> list[Encoding]:
         return self._tokenizer.encode_batch([_valid(text) for text in texts])
+
+    def _encode_few(self, texts: Sequence[str]) -> Vectors:
+        encodings = self._tokenize(texts)
+        lengths = [len(each) for each in encodings]
+        _fit(lengths)
+        vectors = np.empty((len(texts), DIMENSIONS), dtype=np.float32)
+        for batch in _batches(lengths):
+            vectors[batch] = self._run([encodings[each] for each in batch])
+        return vectors
 
     def _run(self, encodings: Sequence[Encoding]) -> Vectors:
         width = max(len(each) for each in encodings)
@@ -104,6 +111,14 @@ class OnnxEncoder:
         return normalised
 
 
+def _fit(lengths: Sequence[int]) -> None:
+    longest = max(lengths)
+    if longest > WINDOW:
+        raise TooLarge(
+            f"A text of {longest} tokens does not fit the encoder's window of {WINDOW}: split it, nothing is cut."
+        )
+
+
 def _valid(text: str) -> str:
     """The same number of code points, all of which have a UTF-8."""
     return text if text.isascii() else LONE_SURROGATES.sub("\ufffd", text)
@@ -111,10 +126,11 @@ def _valid(text: str) -> str:
 
 def _batches(lengths: Sequence[int]) -> Iterator[list[int]]:
     """Places of texts that run together: ordered by length, longest first so that memory is claimed once, each batch
-    within BATCH_TOKENS when padded to its longest."""
+    within BATCH_TOKENS when padded to its longest, and no text padded to much more than its length."""
     batch: list[int] = []
     for place in sorted(range(len(lengths)), key=lambda each: -lengths[each]):
-        if batch and (len(batch) + 1) * lengths[batch[0]] > BATCH_TOKENS:
+        longest = lengths[batch[0]] if batch else 0
+        if batch and ((len(batch) + 1) * longest > BATCH_TOKENS or lengths[place] < UNEVEN * longest):
             yield batch
             batch = []
         batch.append(place)
