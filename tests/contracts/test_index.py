@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -309,6 +310,8 @@ async def test_best_first_and_no_more_than_k(index: Index) -> None:
     assert [hit.score for hit in hits] == pytest.approx([1, 0.5**0.5], abs=1e-5)
     await put(index, document("d2"), ["rare rare rare", "rare and other words beside it"])
     assert found(await index.text("rare", 1, EVERYONE, NONE)) == ["rare rare rare"]
+    await put(index, document("d3", author="beta"), ["d"], [vector(1, 3)])
+    assert found(await index.dense(vector(1), 2, Scope(authors=("alpha", "beta")), NONE)) == ["b", "rare rare rare"]
 
 
 async def test_neighbours_are_of_the_searchable_version(index: Index) -> None:
@@ -359,6 +362,48 @@ async def test_wrong_vectors_are_refused(index: Index) -> None:
     assert await index.known("d1") == frozenset()
     with pytest.raises(InvalidInput):
         await index.dense(np.zeros(3, np.float32), 5, EVERYONE, NONE)
+
+
+async def test_a_search_sees_one_version_whole(index: Index, url: str, tmp_path: Path) -> None:
+    """While another opener publishes version after version, staged in parts, each search finds all of one: never none,
+    never two, never a part, and never an older one than a search before it."""
+    others: Indexes = await open_adapter("index", url, tmp_path)
+    writer = await others.open(MANIFEST.name)
+    size = 6
+
+    async def publish(version: int) -> None:
+        doc = document(version=version)
+        made = chunks(doc.id, [f"word version {version} chunk {number // 2}" for number in range(size)])
+        for part in (made[::2], made[1::2]):
+            await writer.stage(doc, part, {each.id: vector(1, each.ordinal) for each in part})
+        await writer.publish(doc, size)
+
+    await publish(1)
+    writing = asyncio.create_task(_each(publish, range(2, 20)))
+    newest, searches = 1, 0
+    try:
+        while not writing.done():
+            for hits in (
+                await index.dense(vector(1), 50, EVERYONE, NONE),
+                await index.text("word", 50, EVERYONE, NONE),
+                await index.neighbours("d1", range(size)),
+            ):
+                assert len(hits) == size
+                assert len({hit.chunk.ordinal for hit in hits}) == size
+                (version,) = {hit.version for hit in hits}
+                assert all(f"version {version} " in hit.chunk.text for hit in hits)
+                assert version >= newest
+                newest, searches = version, searches + 1
+    finally:
+        await writing
+        await others.close()
+    assert searches > 10
+    assert (await index.versions(["d1"])) == {"d1": 19}
+
+
+async def _each(do: Callable[[int], Awaitable[None]], numbers: Sequence[int]) -> None:
+    for number in numbers:
+        await do(number)
 
 
 async def test_generations_stand_beside_each_other(indexes: Indexes) -> None:
