@@ -134,10 +134,14 @@ class MongodbDocuments(Adapter):
             if leading:
                 change["$addToSet"] = {"addresses": {"$each": leading}}
             query = {"_id": new.id, "revision": document.revision}
-            earlier = await self._documents.find_one_and_update(query, change)
-            if earlier is None:
-                await self._lost(name)
-        replaced = earlier["texts"].get(str(new.version)) if earlier is not None and name is not None else None
+            if name is None:
+                if not (await self._documents.update_one(query, change)).matched_count:
+                    await self._lost(name)
+            else:
+                earlier = await self._documents.find_one_and_update(query, change)
+                if earlier is None:
+                    await self._lost(name)
+        replaced = earlier["texts"].get(str(new.version)) if earlier is not None else None
         if replaced is not None:
             await self._texts.delete([replaced[0]])
         return new

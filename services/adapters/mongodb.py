@@ -267,7 +267,9 @@ def _translated(error: Exception, *, opening: bool = False) -> TwinError:
     code = error.code if isinstance(error, OperationFailure) else None
     if isinstance(error, BulkWriteError):
         code = next((each.get("code") for each in error.details.get("writeErrors", ())), code)
-    _log.error("mongodb.failed", error=type(error).__name__, code=code)
+    # Not its message: a server's may quote what was to be written.
+    name = error.details.get("codeName", "") if isinstance(error, OperationFailure) and error.details else ""
+    _log.error("mongodb.failed", error=type(error).__name__, code=code, name=name)
     if code in _AUTHENTICATION:
         message = (
             "The document store refuses Twin's user or password: see that they are right in the URL, that `authSource` "
@@ -290,5 +292,4 @@ def _translated(error: Exception, *, opening: bool = False) -> TwinError:
             return Unavailable(_AWAY, retry_after=2)
         case PyMongoError() if error.timeout or error.has_error_label("RetryableWriteError"):
             return Unavailable(_AWAY, retry_after=2)
-    _log.error("mongodb.unexpected", reason=str(error))
     return Internal("The document store could not be used as expected; the cause is in the log.")
