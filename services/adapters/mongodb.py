@@ -14,11 +14,12 @@ import asyncio
 import functools
 import time
 import uuid
-from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Concatenate, ParamSpec, TypeVar
 from urllib.parse import parse_qsl, unquote, urlsplit
 
+import pymongo
 import structlog
 from bson.errors import BSONError
 from pymongo import AsyncMongoClient, IndexModel, ReadPreference, WriteConcern
@@ -46,19 +47,24 @@ Records = AsyncCollection[Record]
 Step = Mapping[str, Sequence[IndexModel]]
 """One step of a migration: collection → indexes that it gets."""
 
-SECONDS = 20.0
-"""For one operation, waiting for a primary included: an election takes up to twelve."""
+ANSWER_SECONDS = 10.0
+"""For one answer of the server, which takes milliseconds."""
 SELECTION_SECONDS = 5.0
 """To find a server: a caller is better told soon that the store is away."""
+INDEX_SECONDS = 600.0
+"""To make an index over what is there: some seconds for a million records."""
+ABANDONED_SECONDS = 3600.0
+"""After which a value that no record names will not be named any more."""
 PIECE = 4 << 20
 """Bytes of one piece of a large value; a document has at most 16 MB."""
 ATTEMPTS = 20
 """Of an operation that others keep getting in before: each loses to one that went through."""
 
 _DEFAULTS: Mapping[str, Any] = {
-    "timeoutMS": int(SECONDS * 1000),
+    "socketTimeoutMS": int(ANSWER_SECONDS * 1000),
     "serverSelectionTimeoutMS": int(SELECTION_SECONDS * 1000),
     "connectTimeoutMS": int(SELECTION_SECONDS * 1000),
+    "waitQueueTimeoutMS": int(ANSWER_SECONDS * 1000),
     "appname": "twin",
 }
 _AWAY = "The document store does not answer: try again in a moment."
@@ -106,6 +112,8 @@ class Database:
             )
         except (ConfigurationError, InvalidName, ValueError) as error:
             # Their messages quote the URL, and the chain of causes is logged.
+            if held is not None and not held.holders:
+                await _clients.pop(key).client.close()
             raise Misconfigured(f"{_WRONG_URL} ({type(error).__name__})") from None
         held.holders += 1
         opened = cls(key, database)
@@ -137,9 +145,12 @@ class Database:
                     f"The database was written by a newer Twin (its {component} are version {found}, this Twin knows "
                     f"{len(steps)}): install the newer Twin, or name another database in the URL."
                 )
-            for step in steps[found:]:
-                for collection, indexes in step.items():
-                    await self._database[collection].create_indexes(list(indexes))
+            with pymongo.timeout(INDEX_SECONDS):
+                for step in steps[found:]:
+                    for collection, indexes in step.items():
+                        # One at a time: FerretDB falls over several of which some are there.
+                        for index in indexes:
+                            await self._database[collection].create_indexes([index])
             if found < len(steps):
                 # Never back: a newer Twin may have been at work meanwhile.
                 await upsert(versions, {"_id": component}, {"$max": {"version": len(steps)}})
@@ -201,13 +212,28 @@ class Pieces:
     async def write(self, owner: str, data: bytes) -> str:
         """The value's name, for the record."""
         count = max(1, -(-len(data) // PIECE))
+
+        async def pieces() -> AsyncIterator[bytes]:
+            for number in range(count):
+                yield data[number * PIECE : (number + 1) * PIECE]
+
+        return await self.write_each(owner, pieces(), count)
+
+    async def write_each(self, owner: str, pieces: AsyncIterator[bytes], count: int) -> str:
+        """A value of `count` pieces, or of one that is empty where none comes."""
         name = f"{uuid.uuid4().hex}-{count}"
-        for number in range(count):
-            piece = data[number * PIECE : (number + 1) * PIECE]
-            await self._collection.insert_one(
-                {"_id": f"{name}-{number}", "owner": owner, "made_at": time.time(), "data": piece}
-            )
+        number = 0
+        async for piece in pieces:
+            await self._insert(name, number, owner, piece)
+            number += 1
+        if not number:
+            await self._insert(name, 0, owner, b"")
         return name
+
+    async def _insert(self, name: str, number: int, owner: str, piece: bytes) -> None:
+        await self._collection.insert_one(
+            {"_id": f"{name}-{number}", "owner": owner, "made_at": time.time(), "data": piece}
+        )
 
     async def read(self, name: str) -> bytes | None:
         """None where it is gone: a newer one took its place while its name was being read."""
@@ -227,7 +253,7 @@ class Pieces:
     async def sweep(self, owners: Collection[str], named: Collection[str]) -> None:
         """Take what a crash left of these owners: all that is older than any operation takes, but for what is named."""
         kept = [piece for name in named for piece in self._ids(name)]
-        before = time.time() - 60 * SECONDS
+        before = time.time() - ABANDONED_SECONDS
         await self._collection.delete_many(
             {"owner": {"$in": list(owners)}, "made_at": {"$lt": before}, "_id": {"$nin": kept}}
         )

@@ -34,7 +34,7 @@ func main() {
 	os.Remove(socket) // of an instance that was killed
 	server, err := ferretdb.New(&ferretdb.Config{
 		Listener: ferretdb.ListenerConfig{Unix: socket},
-		Logger:   slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})),
+		Logger:   slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelError})),
 		Handler:  "sqlite",
 		// Tests kill processes, not the machine: what the system has taken is kept.
 		SQLiteURL: "file:" + directory + "/?_pragma=synchronous(off)",
