@@ -113,7 +113,7 @@ page-check: page ## Types, unit tests and size of the page; fails if the committ
 
 # ── Measuring (each prints its peer beside it; TWIN_TEST_DATA names the folder with the data) ─────────
 
-.PHONY: bench-extract bench-retrieval bench-ingest bench-query bench-answers
+.PHONY: bench-extract bench-retrieval bench-ingest bench-query bench-answers bench-gateway
 bench-extract: $(VENV)/bench ## Main text of real pages, beside trafilatura
 	@$(BIN)/python -m benchmarks.extract
 bench-retrieval: $(VENV)/bench ## Ranking beside plain fusions; chunking beside LangChain and LlamaIndex
@@ -126,6 +126,9 @@ bench-query: $(VENV)/bench ## Search and quoted answers beside the encoder and i
 	@$(BIN)/python -m benchmarks.query
 bench-answers: $(VENV)/bench ## Citations, quotations, declining and support checks
 	@$(BIN)/python -m benchmarks.answers
+
+bench-gateway: $(VENV)/bench ## What gateway and generator add to an engine, beside LiteLLM's proxy (needs Go)
+	@$(BIN)/python -m benchmarks.gateway --requests 100000
 
 .PHONY: diagrams
 diagrams: $(VENV)/run ## Draw docs/diagrams again

@@ -21,6 +21,7 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 CACHE = HERE.parent.parent / ".cache" / "servers"
+ENGINE = HERE.parent.parent / "benchmarks" / "engine"
 BUILD_SECONDS = 1800
 """The longest, Weaviate, takes three minutes on two idle cores."""
 
@@ -134,6 +135,11 @@ def _jaeger(directory: Path) -> None:
         _run([*command, "./cmd/all-in-one"], source, CGO_ENABLED="0", GOFLAGS="")
 
 
+def _engine(directory: Path) -> None:
+    command = [_go(), "build", "-trimpath", "-buildvcs=false", "-o", str(directory / "engine"), "."]
+    _run(command, ENGINE, CGO_ENABLED="0", GOFLAGS="")
+
+
 def _debian(*packages: str) -> Callable[[Path], None]:
     """Unpacked, not installed: no service of Debian's is set up or started."""
 
@@ -165,6 +171,8 @@ PROGRAMS = {
     "redis": Program(
         "debian", "usr/bin/redis-check-rdb", _debian("redis-tools", "libjemalloc2", "liblzf1", "libatomic1")
     ),
+    "wrk": Program("debian", "usr/bin/wrk", _debian("wrk", "libluajit-5.1-2")),
+    "engine": Program("1", "engine", _engine, ENGINE),
     "jaeger": Program("1.76.0", "jaeger", _jaeger),
     "prometheus": Program("debian", "usr/bin/prometheus", _debian("prometheus")),
     "toxiproxy": Program("2.5.0", "toxiproxy", _installed("github.com/Shopify/toxiproxy/v2/cmd/server@v2.5.0", "toxiproxy")),

@@ -1,0 +1,253 @@
+"""What Twin's gateway and generator add to an engine, beside LiteLLM's proxy: `make bench-gateway`.
+
+    python -m benchmarks.gateway [--seconds 10] [--requests 100000] [--only twin,litellm,search]
+
+A stub engine (Go) answers at once. wrk asks it directly, through Twin (retrieval off: `"twin": {"k": 0}`) and through
+LiteLLM's proxy with its recommended production settings (one worker, LITELLM_MODE=PRODUCTION, no database), streaming
+and not, at 1, 32 and 256 connections. What is measured runs on one core, wrk and the engine on the other; Twin's is
+shared by its two processes, gateway and generator. Added latency is the median above the engine alone.
+
+--requests: then so many through Twin, and the slope of its memory. `search`: with retrieval on, above encoder and index.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import numpy as np
+import psutil
+
+from tests.processes import Cluster, cluster, create_key, free_port
+from tests.servers.obtain import CACHE, obtain
+
+CONNECTIONS = (1, 32, 256)
+MEASURED, LOADING = 0, 1
+"""Cores."""
+LITELLM = "litellm[proxy]==1.106.*"
+LITELLM_KEY = "sk-benchmark-0123456789abcdef0123456789abcdef"
+
+
+@dataclass(frozen=True)
+class Run:
+    rate: float
+    p50: float
+    p99: float
+    """Milliseconds."""
+    failed: int
+
+
+def wrk(url: str, body: dict[str, object], key: str, connections: int, seconds: float) -> Run:
+    with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
+        script.write(
+            f'wrk.method = "POST"\nwrk.body = {json.dumps(json.dumps(body))}\n'
+            f'wrk.headers["Content-Type"] = "application/json"\nwrk.headers["Authorization"] = "Bearer {key}"\n'
+        )
+        script.flush()
+        program = obtain("wrk")
+        libraries = ":".join(str(each) for each in (program.parents[1] / "lib").glob("*-linux-gnu"))
+        command = ["taskset", "-c", str(LOADING), str(program), "-t1", f"-c{connections}", f"-d{seconds:.0f}s",
+                   "--timeout", "30s", "--latency", "-s", script.name, url]  # fmt: skip
+        done = subprocess.run(command, capture_output=True, text=True, check=True,
+                              env={**os.environ, "LD_LIBRARY_PATH": libraries})  # fmt: skip
+    said = done.stdout
+    failed = sum(int(each) for each in re.findall(r"Non-2xx or 3xx responses: (\d+)", said))
+    failed += sum(int(each) for each in re.findall(r"(?:connect|read|write|timeout) (\d+)", said))
+    found = re.search(r"Requests/sec:\s+([\d.]+)", said)
+    assert found is not None, said
+    return Run(float(found[1]), _milliseconds(said, "50"), _milliseconds(said, "99"), failed)
+
+
+def _milliseconds(said: str, quantile: str) -> float:
+    found = re.search(rf"^\s+{quantile}%\s+([\d.]+)(us|ms|s|m)", said, re.MULTILINE)
+    assert found is not None, said
+    return float(found[1]) * {"us": 0.001, "ms": 1.0, "s": 1000.0, "m": 60_000.0}[found[2]]
+
+
+def asked(model: str, *, stream: bool, **more: object) -> dict[str, object]:
+    return {"model": model, "messages": [{"role": "user", "content": "Say twenty words."}], "stream": stream, **more}
+
+
+@asynccontextmanager
+async def process(
+    command: Sequence[str], core: int, ready: str, key: str = "", **environment: str
+) -> AsyncIterator[psutil.Process]:
+    with tempfile.NamedTemporaryFile() as log:
+        made = subprocess.Popen(
+            ["taskset", "-c", str(core), *command], stdout=log, stderr=log, env={**os.environ, **environment}
+        )
+        try:
+            async with httpx.AsyncClient(trust_env=False, headers={"Authorization": f"Bearer {key}"}) as plain:
+                for _ in range(1200):
+                    assert made.poll() is None, Path(log.name).read_text()[-2000:]
+                    try:
+                        if (await plain.get(ready)).status_code == 200:
+                            break
+                    except httpx.HTTPError:
+                        pass
+                    await asyncio.sleep(0.1)
+            yield psutil.Process(made.pid)
+        finally:
+            made.terminate()
+            await asyncio.to_thread(made.wait)
+
+
+def litellm() -> Path:
+    """LiteLLM's command, in an environment of its own."""
+    directory = CACHE / "litellm"
+    command = directory / "bin" / "litellm"
+    if not command.exists():
+        print("litellm: installing it, the first time ...", file=sys.stderr)
+        uv = Path(sys.executable).with_name("uv")
+        subprocess.run([uv, "venv", "--quiet", "--python", sys.executable, directory], check=True)
+        subprocess.run([uv, "pip", "install", "--quiet", "--python", directory / "bin" / "python", LITELLM], check=True)
+    return command
+
+
+def pin(made: Cluster, services: Sequence[str]) -> None:
+    for each in made.processes:
+        assert each.running is not None
+        psutil.Process(each.running.pid).cpu_affinity([MEASURED if each.service in services else LOADING])
+
+
+def table(name: str, runs: dict[tuple[bool, int], Run], bare: dict[tuple[bool, int], Run]) -> None:
+    for (stream, connections), run in runs.items():
+        base = bare[stream, connections]
+        print(
+            f"{name:10} {'stream' if stream else 'whole':7} {connections:4}  {run.rate:9.1f}  {run.p50:8.2f} {run.p99:8.2f}  "
+            f"{run.p50 - base.p50:+8.2f} {run.p99 - base.p99:+8.2f}  {run.failed:6}",
+            flush=True,
+        )
+
+
+def measured(url: str, model: str, key: str, seconds: float, **more: object) -> dict[tuple[bool, int], Run]:
+    wrk(url, asked(model, stream=False, **more), key, 8, 2)  # warm
+    return {
+        (stream, connections): wrk(url, asked(model, stream=stream, **more), key, connections, seconds)
+        for stream in (False, True)
+        for connections in CONNECTIONS
+    }
+
+
+async def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--seconds", type=float, default=10)
+    parser.add_argument("--requests", type=int, default=0)
+    parser.add_argument("--only", default="twin,litellm")
+    given = parser.parse_args()
+    if (os.cpu_count() or 1) < 2 or not shutil.which("taskset"):
+        sys.exit("Two cores and taskset are needed: one for what is measured, one for the load.")
+    wanted = given.only.split(",")
+    async with AsyncExitStack() as stack:
+        port = free_port()
+        base = f"http://127.0.0.1:{port}/v1"
+        await stack.enter_async_context(
+            process([str(obtain("engine")), f"127.0.0.1:{port}"], LOADING, f"{base}/models")
+        )
+        print(f"load average {os.getloadavg()[0]:.2f}; measured on core {MEASURED}, wrk and engine on core {LOADING}")
+        print(f"{'':10} {'':7} conn  requests/s   p50 ms   p99 ms  above p50  p99       failed")
+        bare = await asyncio.to_thread(measured, f"{base}/chat/completions", "stub", "", given.seconds)
+        table("engine", bare, bare)
+        if "twin" in wanted:
+            directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            settings = {
+                "TWIN_LLM_URL": f"openai+{base}?model=stub", "TWIN_GATEWAY_REQUESTS_PER_MINUTE": "1000000",
+                "TWIN_GENERATOR_CONCURRENT": "256",
+            }  # fmt: skip
+            key = await create_key(directory, settings)
+            made = await stack.enter_async_context(cluster(directory, settings))
+            pin(made, ("gateway", "generator"))
+            url = f"{made.gateways[0]}/v1/chat/completions"
+            twin = await asyncio.to_thread(measured, url, "twin", key, given.seconds, twin={"k": 0})
+            table("twin", twin, bare)
+            if given.requests:
+                await memory(made, url, key, given.requests, twin[False, 32].rate)
+        if "litellm" in wanted:
+            port = free_port()
+            config = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "config.yaml"
+            config.write_text(
+                json.dumps(
+                    {
+                        "model_list": [
+                            {
+                                "model_name": "stub",
+                                "litellm_params": {"model": "openai/stub", "api_base": base, "api_key": "none"},
+                            }
+                        ],
+                        "litellm_settings": {"set_verbose": False, "request_timeout": 600, "json_logs": True},
+                        "general_settings": {"master_key": LITELLM_KEY},
+                    }
+                )
+            )
+            command = [
+                str(litellm()),
+                "--config",
+                str(config),
+                "--host",
+                "127.0.0.1",
+                "--port",
+                str(port),
+                "--num_workers",
+                "1",
+            ]
+            await stack.enter_async_context(
+                process(command, MEASURED, f"http://127.0.0.1:{port}/v1/models", LITELLM_KEY, LITELLM_MODE="PRODUCTION",
+                        LITELLM_LOG="ERROR", LITELLM_LOCAL_MODEL_COST_MAP="True")
+            )  # fmt: skip
+            url = f"http://127.0.0.1:{port}/v1/chat/completions"
+            peer = await asyncio.to_thread(measured, url, "stub", LITELLM_KEY, given.seconds)
+            table("litellm", peer, bare)
+            if "twin" in wanted:
+                print("\nTwin beside LiteLLM (aims: added latency at most .25, requests a second and core at least 6)")
+                for each, ours in twin.items():
+                    theirs, base_run = peer[each], bare[each]
+                    print(
+                        f"  {'stream' if each[0] else 'whole':7} {each[1]:4}  added p50 {_ratio(ours.p50, theirs.p50, base_run.p50)}"
+                        f"  p99 {_ratio(ours.p99, theirs.p99, base_run.p99)}  requests/s {ours.rate / theirs.rate:.2f}"
+                    )
+        print(f"load average {os.getloadavg()[0]:.2f}")
+
+
+def _ratio(ours: float, theirs: float, base: float) -> str:
+    return f"{(ours - base) / max(1e-9, theirs - base):.2f}"
+
+
+async def memory(made: Cluster, url: str, key: str, requests: int, rate: float) -> None:
+    """Resident bytes of the two processes while so many requests are answered: the slope, by least squares."""
+    seconds = requests / rate
+    load = asyncio.create_task(
+        asyncio.to_thread(wrk, url, asked("twin", stream=False, twin={"k": 0}), key, 32, max(2.0, seconds))
+    )
+    watched = {each.service: psutil.Process(each.running.pid) for each in made.processes
+               if each.running is not None and each.service in ("gateway", "generator")}  # fmt: skip
+    seen: dict[str, list[float]] = {name: [] for name in watched}
+    began = time.monotonic()
+    while not load.done():
+        for name, each in watched.items():
+            seen[name].append(each.memory_info().rss / 1e6)
+        await asyncio.sleep(max(0.2, seconds / 200))
+    done = await load
+    for name, values in seen.items():
+        kept = values[len(values) // 4 :]
+        slope = np.polyfit(np.arange(len(kept)), kept, 1)[0] * len(kept)
+        print(
+            f"memory of {name}: {values[0]:.0f} MB at first, {values[-1]:.0f} MB at last, {slope:+.1f} MB over the last three quarters"
+        )
+    print(f"  of {done.rate * (time.monotonic() - began):.0f} requests")
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
