@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import BinaryIO, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -207,6 +207,11 @@ class Blobs(Protocol):
     """Raw bytes as they came, by key."""
 
     async def put(self, key: str, data: bytes) -> None: ...
+
+    async def copy(self, key: str, file: BinaryIO, size: int) -> None:
+        """Put the next `size` bytes of a file, a piece at a time: they are never in memory whole. ValueError where it
+        has fewer, and the value before stays."""
+        ...
 
     async def get(self, key: str) -> bytes:
         """NotFound."""

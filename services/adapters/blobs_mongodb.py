@@ -7,17 +7,19 @@ A key names a value that is written whole before; a reader finds the one before 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Collection, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 from pymongo import ASCENDING, IndexModel
 
-from services.adapters.mongodb import ATTEMPTS, Adapter, Database, Step, busy, translating
+from services.adapters.mongodb import ATTEMPTS, PIECE, Adapter, Database, Step, busy, translating
 from services.errors import NotFound, TooLarge
 from services.ports import Blobs
 
 LARGEST = 512 << 20
-"""Bytes, as in the embedded store; a blob is held in memory whole."""
+"""Bytes, as in the embedded store; a blob is held in memory whole when it is read."""
 
 STEPS: Sequence[Step] = ({"blob_pieces": (IndexModel([("owner", ASCENDING), ("made_at", ASCENDING)]),)},)
 
@@ -42,7 +44,25 @@ class MongodbBlobs(Adapter):
     async def put(self, key: str, data: bytes) -> None:
         if len(data) > LARGEST:
             raise TooLarge(f"{len(data) >> 20} MB is more than the {LARGEST >> 20} MB that one file may have.")
-        name = await self._pieces.write(key, data)
+        await self._name(key, await self._pieces.write(key, data))
+
+    @translating
+    async def copy(self, key: str, file: BinaryIO, size: int) -> None:
+        if size > LARGEST:
+            raise TooLarge(f"{size >> 20} MB is more than the {LARGEST >> 20} MB that one file may have.")
+
+        async def pieces() -> AsyncIterator[bytes]:
+            left = size
+            while left:
+                piece = await asyncio.to_thread(file.read, min(left, PIECE))
+                if not piece:
+                    raise ValueError("The file has fewer bytes than were to be copied.")
+                yield piece
+                left -= len(piece)
+
+        await self._name(key, await self._pieces.write_each(key, pieces(), max(1, -(-size // PIECE))))
+
+    async def _name(self, key: str, name: str) -> None:
         earlier = await self._blobs.find_one_and_update({"_id": key}, {"$set": {"value": name}}, upsert=True)
         if earlier is not None:
             await self._pieces.delete([earlier["value"]])

@@ -10,7 +10,6 @@ service puts under the same parent for each document.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import math
 import time
 import uuid
@@ -24,6 +23,7 @@ from services.crawler.crawl import Checkpoint
 from services.crawler.discover import check_kind
 from services.crawler.files import globs
 from services.crawler.folders import Folders, is_local
+from services.crawler.spool import MOST_FILES, Spool
 from services.domain import (
     EVERYONE,
     Crawl,
@@ -47,7 +47,7 @@ OPTIONS = frozenset({"depth", "max_pages", "ref", "include", "exclude"})
 """What callers may say of a source."""
 NOTES = frozenset({"commit", "listing"})
 """What crawls have found out: kept while what the caller says of the source stays the same."""
-MOST_SOURCES = 1000
+MOST_SOURCES = MOST_FILES
 """Of one ingest."""
 SOONEST = 60.0
 """Seconds; nothing is crawled more often by schedule."""
@@ -113,26 +113,23 @@ class Ingests:
             key = f"due {source.id} {source.due_at}"
             await self._begin(source.author, [next_time], key, explicit=False)
 
-    async def upload(
-        self, author: str, files: AsyncGenerator[Upload, None], scope: Scope, idempotency_key: str
-    ) -> Crawl:
-        """Files whose bytes come with the request. The same name and author: a new version."""
+    async def upload(self, author: str, spool: Spool, scope: Scope, idempotency_key: str) -> Crawl:
+        """Files whose bytes came with the request, all of them there. The same name and author: a new version."""
         author = self._author(author, scope)
         repeated = idempotency_key and await self._jobs.get(_ingest_id(author, idempotency_key)) is not None
         found: dict[str, Source] = {}
-        async for file in files:
+        for file in spool.files:
             address = upload_address(file.name)
             id = source_id(author, address)
-            options = {"hash": hashlib.sha256(file.data).hexdigest()[:32], "media_type": file.media_type[:200]}
+            options = {"hash": file.hash.hexdigest()[:32], "media_type": file.media_type[:200]}
             known = await self._sources.get(id)
             source = known or Source(id=id, author=author, kind=None, address=address, created_at=time.time())
             found[id] = replace(source, kind=SourceKind.UPLOAD, options=options)
-            if len(found) > MOST_SOURCES:
-                raise InvalidInput(f"More than {MOST_SOURCES} files: send fewer at once.", param="file")
-            if not repeated:
-                await self._blobs.put(document_id(author, address), file.data)
         if not found:
             raise InvalidInput("No file was sent.", param="file")
+        if not repeated:
+            for file in spool.files:
+                await self._blobs.copy(document_id(author, upload_address(file.name)), *spool.opened(file))
         return await self._begin(author, list(found.values()), idempotency_key, explicit=True)
 
     def _author(self, name: str, scope: Scope) -> str:
@@ -345,15 +342,6 @@ class Ingests:
             for each in jobs
             if each.target in documents
         ]
-
-
-class Upload:
-    """One uploaded file, whole."""
-
-    def __init__(self, name: str, media_type: str, data: bytes) -> None:
-        self.name = name
-        self.media_type = media_type
-        self.data = data
 
 
 def _ingest_id(author: str, key: str) -> str:

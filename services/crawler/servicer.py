@@ -12,8 +12,9 @@ from twin.v1 import types_pb2 as t
 
 from services import wire
 from services.clients import SourceSpec
-from services.crawler.ingest import Ingests, Upload
+from services.crawler.ingest import Ingests
 from services.crawler.library import MOST, Library
+from services.crawler.spool import Spool
 from services.domain import Crawl, Scope
 from services.errors import InvalidInput, TooLarge
 from services.ports import DocumentQuery, Sources
@@ -21,7 +22,7 @@ from services.ports import DocumentQuery, Sources
 
 class CrawlerServicer:
     def __init__(self, ingests: Ingests, library: Library, sources: Sources, *, upload_bytes: int) -> None:
-        """`upload_bytes`: of one file; it is held in memory until it is whole."""
+        """`upload_bytes`: of one file."""
         self._ingests = ingests
         self._library = library
         self._sources = sources
@@ -36,26 +37,21 @@ class CrawlerServicer:
         if first is None or first.WhichOneof("piece") != "header":
             raise InvalidInput("An upload begins with its header.")
         header = first.header
-        return _crawl(
-            await self._ingests.upload(header.author, self._files(pieces), _scope(header.scope), header.idempotency_key)
-        )
+        with Spool() as spool:
+            await self._arrive(pieces, spool)
+            crawl = await self._ingests.upload(header.author, spool, _scope(header.scope), header.idempotency_key)
+        return _crawl(crawl)
 
-    async def _files(self, pieces: AsyncIterator[c.UploadPiece]) -> AsyncGenerator[Upload, None]:
-        file: c.UploadFile | None = None
-        data = bytearray()
+    async def _arrive(self, pieces: AsyncIterator[c.UploadPiece], spool: Spool) -> None:
         async for piece in pieces:
             match piece.WhichOneof("piece"):
                 case "file":
-                    if file is not None:
-                        yield Upload(file.name, file.media_type, bytes(data))
-                    file, data = piece.file, bytearray()
-                case "data" if file is not None:
-                    data += piece.data
-                    if len(data) > self._upload_bytes:
+                    spool.begin(piece.file.name, piece.file.media_type)
+                case "data" if spool.files:
+                    await spool.write(piece.data)
+                    if spool.files[-1].size > self._upload_bytes:
                         raise TooLarge(f"A file may have {self._upload_bytes:,} bytes at most.", param="file")
                 case "end":
-                    if file is not None:
-                        yield Upload(file.name, file.media_type, bytes(data))
                     return
                 case _:
                     raise InvalidInput("In an upload, a file's name comes before its data.")

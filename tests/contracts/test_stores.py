@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import replace
 
 import pytest
@@ -47,6 +48,21 @@ async def test_blobs(blobs: Blobs) -> None:
         await blobs.get("k")
     assert await blobs.get("other") == b"x"
     await blobs.delete([])
+
+
+async def test_blobs_from_a_file(blobs: Blobs) -> None:
+    """The next bytes of a file, as many as were said, are the blob; with fewer in the file, the one before stays."""
+    data = bytes(range(256)) * 12_000
+    file = io.BytesIO(b"before" + data + b"after")
+    file.seek(6)
+    await blobs.put("k", b"old")
+    await blobs.copy("k", file, len(data))
+    assert await blobs.get("k") == data
+    await blobs.copy("empty", file, 0)
+    assert await blobs.get("empty") == b""
+    with pytest.raises(ValueError, match="fewer bytes"):
+        await blobs.copy("k", file, 100)
+    assert await blobs.get("k") == data
 
 
 async def test_keys(keys: Keys) -> None:

@@ -6,7 +6,6 @@ import asyncio
 import os
 import threading
 import time
-from collections.abc import AsyncGenerator
 from pathlib import Path
 from wsgiref.simple_server import WSGIRequestHandler, make_server
 
@@ -17,7 +16,7 @@ from dulwich.server import DictBackend
 from dulwich.web import make_wsgi_chain
 
 from services.clients import SourceSpec
-from services.crawler.ingest import Upload
+from services.crawler.spool import Spool
 from services.domain import EVERYONE, JobState, Scope, SourceKind
 from services.errors import Conflict, Forbidden, InvalidInput, NotFound
 from tests.crawler.conftest import Opener
@@ -293,9 +292,12 @@ class serving:
 # ── Uploads ─────────────────────────────────────────────────────────────────────────────────────────
 
 
-async def uploaded(*files: tuple[str, bytes]) -> AsyncGenerator[Upload, None]:
+async def uploaded(*files: tuple[str, bytes]) -> Spool:
+    spool = Spool()
     for name, data in files:
-        yield Upload(name, "", data)
+        spool.begin(name, "")
+        await spool.write(data)
+    return spool
 
 
 @pytest.mark.promise(3)
@@ -303,7 +305,7 @@ async def test_the_same_name_again_is_a_new_version(world: World) -> None:
     """Uploads: `upload:` and the name; other bytes are a new version, the same bytes are nothing."""
     for number, expected in ((1, (1, 0, 0, 0, 0)), (1, (0, 0, 1, 0, 0)), (2, (0, 1, 0, 0, 0))):
         crawl = await world.crawler.ingests.upload(
-            "alpha", uploaded(("notes/a.md", words(number).encode())), EVERYONE, ""
+            "alpha", await uploaded(("notes/a.md", words(number).encode())), EVERYONE, ""
         )
         assert counts(await world.ended(crawl)) == expected
     assert (await world.documents())["upload:notes/a.md"].version == 2

@@ -7,11 +7,15 @@ import os
 import signal
 import sqlite3
 import sys
+import tempfile
 from collections import Counter
+from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
+import psutil
 import pytest
-from twin.v1 import crawler_pb2
+from twin.v1 import crawler_pb2, types_pb2
 
 from services import rpc
 from services.clients import Crawler, SourceSpec, UploadedFile
@@ -307,4 +311,59 @@ async def test_an_upload_without_header_or_name_is_refused(world: World) -> None
     with pytest.raises(InvalidInput):
         await servicer.upload(pieces(header))  # type: ignore[attr-defined]
     with pytest.raises(InvalidInput):
-        await world.crawler.ingests.upload("alpha", uploaded(("../..", b"x")), EVERYONE, "")
+        await world.crawler.ingests.upload("alpha", await uploaded(("../..", b"x")), EVERYONE, "")
+
+
+@pytest.mark.promise(1)
+async def test_an_upload_that_breaks_off_changes_nothing(world: World, tmp_path: Path, monkeypatch: Any) -> None:
+    """Broken off in its second file: the first one's bytes are those of before, there is no job more, and no
+    temporary file is left."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    await world.ended(
+        await world.crawler.ingests.upload("alpha", await uploaded(("a.md", b"# A\n\nThe old text.")), EVERYONE, "")
+    )
+    jobs = await world.crawler.jobs.find(EVERYONE)
+    piece = crawler_pb2.UploadPiece
+
+    async def pieces() -> AsyncIterator[crawler_pb2.UploadPiece]:
+        yield piece(header=crawler_pb2.UploadHeader(author="alpha", scope={"everyone": True}))
+        yield piece(file=crawler_pb2.UploadFile(name="a.md"))
+        yield piece(data=b"# A\n\nThe new text.")
+        yield piece(file=crawler_pb2.UploadFile(name="b.md"))
+        yield piece(data=b"half")
+
+    servicer: Any = world.crawler.services[0][1]
+    with pytest.raises(InvalidInput, match="broke off"):
+        await servicer.upload(pieces())
+    assert await world.crawler.crawler.blobs.get(document_id("alpha", "upload:a.md")) == b"# A\n\nThe old text."
+    assert await world.crawler.jobs.find(EVERYONE) == jobs
+    assert [each.name for each in tmp_path.iterdir() if each.name.startswith("tmp")] == []
+
+
+async def test_a_large_upload_is_never_in_memory(open_crawler: Opener) -> None:
+    """90 MB come in, and what Python and SQLite hold of them at once is a few MB."""
+    piece = crawler_pb2.UploadPiece
+
+    async def pieces() -> AsyncIterator[crawler_pb2.UploadPiece]:
+        yield piece(header=crawler_pb2.UploadHeader(author="alpha", scope={"everyone": True}))
+        yield piece(file=crawler_pb2.UploadFile(name="large.bin"))
+        for _ in range(90):
+            yield piece(data=b"\x00" * (1 << 20))
+        yield piece(end=types_pb2.Empty())
+
+    world = await open_crawler(crawler_max_bytes=100 << 20)
+    process = psutil.Process()
+    rss = [process.memory_info().rss]
+
+    async def looking() -> None:
+        while True:
+            rss.append(process.memory_info().rss)
+            await asyncio.sleep(0.005)
+
+    look = asyncio.create_task(looking())
+    servicer: Any = world.crawler.services[0][1]
+    await servicer.upload(pieces())
+    look.cancel()
+    grown = (max(rss) - rss[0]) >> 20
+    print(f"{grown} MB more at most")
+    assert grown < 30
