@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request, sync_playwright
 
-from tests.browser.served import Served, serve_quotes, serve_written
+from tests.browser.served import Served, serve
+from tests.generator import engine
 
 AXE = Path(__file__).parents[2] / "services" / "gateway" / "page" / "node_modules" / "axe-core" / "axe.min.js"
 SIZES: dict[str, dict[str, Any]] = {
@@ -63,15 +64,17 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="package")
 def quotes(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """A Twin that answers with quotations, as it comes."""
-    with serve_quotes(tmp_path_factory.mktemp("quotes")) as served:
+    """Twin as it comes: it answers with quotations, and may fetch from this machine."""
+    directory = tmp_path_factory.mktemp("quotes")
+    with serve(directory, crawler_allowed_networks="127.0.0.0/8", crawler_host_delay=0.0) as served:
         yield served
 
 
 @pytest.fixture(scope="package")
 def written(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """A Twin whose answers an engine writes: one that says what the test tells it to."""
-    with serve_written(tmp_path_factory.mktemp("written")) as served:
+    directory = tmp_path_factory.mktemp("written")
+    with serve(directory, script=engine.saying(""), encoder_url="hashing://384") as served:
         yield served
 
 
@@ -91,6 +94,10 @@ class Visitor:
         self._contexts.append(context)
         if signed_in:
             context.add_cookies(served.cookies(self._browser))
+        # Before any script of the page's: what its content security policy held back is told.
+        context.add_init_script(
+            "addEventListener('securitypolicyviolation', (it) => console.error('policy: ' + it.blockedURI))"
+        )
         context.on("request", lambda request: self._requested(served, request))
         context.on("console", self._said)
         context.on("weberror", lambda error: self.faults.append(f"thrown: {error.error}"))

@@ -1,13 +1,26 @@
-"""The page, as a person meets it."""
+"""The page before the real Twin, as a person meets it.
+
+What a real one does not do on demand (refuse with 429, break off in the middle, store HTML in a title) is put between
+the two by the browser, which answers such a request in Twin's place.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
+import threading
+import time
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import uvicorn
 from playwright.sync_api import Page, Route, expect
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, Response
+from starlette.routing import Route as Serving
 
 from tests.browser.conftest import SIZES, Visitor
 from tests.browser.served import Served
@@ -26,13 +39,14 @@ Steam keeps the crust of the loaf open for the first ten minutes of baking, and 
 """
 QUESTION = "How often is the sourdough starter fed with flour and water?"
 OFF_TOPIC = "Which locomotive won the Rainhill trials?"
-HOSTILE_TITLE = "<img src=x onerror=\"document.title='owned'\"> Zeppelin mooring"
+TITLE = "Zeppelin mooring"
+HOSTILE_TITLE = f"<img src=x onerror=\"document.title='owned'\"> {TITLE}"
 
 
 @pytest.fixture(scope="package")
 def library(quotes: Served) -> Served:
     quotes.add("alpha", "sourdough.md", GUIDE)
-    quotes.add("beta", "zeppelin.md", f"# {HOSTILE_TITLE}\n\nA zeppelin is moored to a tall mast by its nose.\n")
+    quotes.add("beta", "zeppelin.md", f"# {TITLE}\n\nA zeppelin is moored to a tall mast by its nose.\n")
     return quotes
 
 
@@ -112,7 +126,7 @@ def test_a_chip_opens_the_exact_span(library: Served, visitor: Visitor) -> None:
     reply = page.request.post(
         "/v1/chat/completions",
         data={"model": "twin", "messages": [{"role": "user", "content": QUESTION}]},
-        headers={"Origin": library.address},
+        headers={"Origin": library.address, "X-Twin-Page": "1"},
     ).json()
     cited = reply["twin"]["citations"][0]
     text = page.request.get(f"/v1/documents/{cited['document_id']}?version={cited['version']}").json()["text"]
@@ -207,8 +221,17 @@ def test_the_answer_is_read_aloud_once(library: Served, visitor: Visitor) -> Non
 
 @pytest.mark.promise(8)
 def test_hostile_titles_are_text(library: Served, visitor: Visitor) -> None:
-    """HTML in a title is read as text in the library, on chips, in the drawer and among the questions to begin with."""
-    page = visitor.open(library)
+    """HTML that stands in a stored title is read as text in the library, on chips, in the drawer and among the questions
+    to begin with. (The crawler leaves none in: here it is put into every answer of Twin's.)"""
+    page = visitor.context(library).new_page()
+    hostile = json.dumps(HOSTILE_TITLE)[1:-1]
+
+    def retitled(route: Route) -> None:
+        response = route.fetch()
+        route.fulfill(response=response, body=response.text().replace(TITLE, hostile))
+
+    page.route("**/v1/**", retitled)
+    page.goto("/")
     expect(page.get_by_label("Questions to begin with")).to_contain_text("<img src=x")
     ask(page, "How is a zeppelin moored to a tall mast?")
     answer = answered(page)
@@ -223,7 +246,7 @@ def test_hostile_titles_are_text(library: Served, visitor: Visitor) -> None:
 
 def test_stop(engine: Served, visitor: Visitor) -> None:
     """Esc stops an answer on its way: what had come stays, nothing more comes, and the next can be asked."""
-    engine.say("The starter is fed twice a day. [1] " + "It is ready when it doubles. " * 60, delay=0.05)
+    engine.say("The starter is fed twice a day. [1] " + "It is ready when it doubles. " * 60, pause=0.02)
     page = visitor.open(engine)
     ask(page, QUESTION)
     prose = page.locator(".prose").last
@@ -293,21 +316,62 @@ def test_a_dropped_file_comes_in_and_goes(library: Served, visitor: Visitor) -> 
     expect(title).to_have_count(0)
 
 
-def test_progress_survives_a_reload(library: Served, visitor: Visitor) -> None:
-    """A job that runs is found again after a reload, goes on showing its progress, and says what failed."""
-    library.twin.seconds = 3.0
+async def _slow(request: Request) -> Response:
+    """A sitemap of 20 pages that take their time."""
+    if request.url.path == "/sitemap.xml":
+        places = "".join(f"<url><loc>{request.base_url}{number}</loc></url>" for number in range(20))
+        head = '<urlset xmlns="http://www.sitemaps.org/schemas/sitemap/0.9">'
+        return Response(f"{head}{places}</urlset>", media_type="application/xml")
+    number = request.url.path[1:]
+    if not number.isdigit():
+        return Response(status_code=404)
+    await asyncio.sleep(0.5)
+    words = " ".join(f"lantern{number}w{place}" for place in range(60))
+    return HTMLResponse(
+        f"<html><head><title>Lantern {number}</title></head><body><article><h1>Lantern {number}</h1><p>{words}.</p>"
+        "</article></body></html>"
+    )
+
+
+@pytest.fixture
+def site() -> Iterator[str]:
+    """Pages on loopback."""
+    server = uvicorn.Server(
+        uvicorn.Config(Starlette(routes=[Serving("/{path:path}", _slow)]), port=0, log_level="error", lifespan="off")
+    )
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    while not server.started:
+        time.sleep(0.01)
+    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    server.should_exit = server.force_exit = True
+    thread.join(10)
+
+
+def test_an_address_comes_in_and_its_progress_survives_a_reload(library: Served, visitor: Visitor, site: str) -> None:
+    """Addresses are brought in with live progress, which a reload finds again; what failed says why and may be tried
+    again; documents turn up in the library as they come, each with its state, and can be narrowed to a state."""
     page = visitor.open(library, path="/#/library")
-    page.get_by_label("Addresses, one a line").fill("https://example.org/slow\nhttps://example.org/missing")
+    page.get_by_label("Addresses, one a line").fill(f"{site}/sitemap.xml\n{site}/missing")
+    page.get_by_label("Whose writing").fill("gamma")
     page.get_by_role("button", name="Bring in").click()
     jobs = page.get_by_role("list", name="Being brought in")
     expect(jobs.get_by_role("progressbar").first).to_be_visible()
     page.reload()
     expect(jobs.get_by_role("progressbar").first).to_be_visible()
-    expect(jobs).to_contain_text(re.compile(r"of 20 seen"))
-    job = jobs.locator("li.job").filter(has_text="example.org/missing")
-    expect(job).to_contain_text("Done")
+    expect(jobs).to_contain_text(re.compile(r"[1-9]\d* of 20 seen"))
+    job = jobs.locator("li.job").filter(has_text="missing")
+    expect(job).to_contain_text("Done", timeout=30_000)
     expect(job).to_contain_text("404")
     expect(job.get_by_role("button", name="Retry")).to_be_visible()
+    row = page.get_by_role("listitem").filter(has=page.get_by_role("button", name="Lantern 7", exact=True))
+    expect(row).to_contain_text("Searchable")
+    page.get_by_label("State").select_option("failed")
+    expect(row).to_have_count(0)
+    job.get_by_role("button", name="Dismiss").click()
+    expect(job).to_have_count(0)
+    with library.client() as client:
+        client.delete("/v1/authors/gamma")
 
 
 def test_an_empty_library_asks_for_one_address(engine: Served, visitor: Visitor) -> None:
