@@ -65,8 +65,9 @@ class Twin:
         self._servers: list[tuple[uvicorn.Server, asyncio.Task[None]]] = []
 
     async def serve(self) -> str:
-        """Listen where the settings say; the gateway's address. Unavailable where the port is taken."""
-        listener = self.gateway.bind()
+        """Listen where the settings say; the gateway's address. Unavailable where the port is taken,
+        Misconfigured where a network can reach it and there is no key."""
+        listener = await self.gateway.bind()
         self._port = listener.getsockname()[1]
         await self._serve(self.gateway.server(), [listener])
         host = self.gateway.settings.gateway_host

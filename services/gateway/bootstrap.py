@@ -20,7 +20,7 @@ from fastapi import FastAPI
 
 from services import clients, rpc, telemetry
 from services.adapters import open_adapter
-from services.errors import Unavailable
+from services.errors import Misconfigured, Unavailable
 from services.gateway.api import create_app
 from services.gateway.auth import LocalKey, PageLinks
 from services.gateway.edge import Drain
@@ -62,9 +62,23 @@ class Gateway:
     openid: OpenId | None
     _links: PageLinks
 
-    def bind(self) -> socket.socket:
+    async def bind(self) -> socket.socket:
         """Take the address; then `await server().serve([socket])`. Unavailable, saying what to do, where it is
-        taken. (uvicorn by itself would end the process.)"""
+        taken. (uvicorn by itself would end the process.) Misconfigured where a network could reach it and nobody has
+        a key: whoever opens it knows then who may use it."""
+        if (
+            not self.settings.loopback
+            and self.openid is None
+            and all(key.revoked_at is not None for key in await self.keys.find())
+        ):
+            raise Misconfigured(
+                f"{self.settings.gateway_host} is open to the network and there is no key yet. Make the first one with "
+                "`twin keys create NAME --role admin` (here, without --url), or listen on 127.0.0.1 (TWIN_GATEWAY_HOST "
+                "or --host)."
+            )
+        return self._bind()
+
+    def _bind(self) -> socket.socket:
         host, port = self.settings.gateway_host, self.settings.gateway_port
         # By its protocol asyncio knows the connections for TCP, and turns Nagle's algorithm off: with it each answer
         # would wait 40 ms for the client's acknowledgement of its head.
@@ -89,7 +103,7 @@ class Gateway:
         return f"http://{shown}:{port or self.settings.gateway_port}/?token={self._links.issue()}"
 
     def server(self, grace: float = _GRACE, *, signals: bool = True) -> uvicorn.Server:
-        """A server of the app: `await server.serve([bind()])`; `server.should_exit = True` ends it, and so does a
+        """A server of the app: `await server.serve([await bind()])`; `server.should_exit = True` ends it, and so does a
         signal where `signals` are its own. `grace`: seconds that running requests have to end."""
         config = uvicorn.Config(
             self.app,
@@ -125,12 +139,6 @@ async def build(settings: Settings, channels: Mapping[str, Any] | None = None) -
     limits: Limits = await open_adapter("limits", settings.limits_url, settings.directory)
     openid = _openid(settings)
     local, links, drain = LocalKey(), PageLinks(), Drain()
-    if not settings.loopback and all(key.revoked_at is not None for key in await keys.find()):
-        log.warning(
-            "the gateway is open to the network and there is no key yet: nobody can use it. "
-            "`twin keys create` makes the first one",
-            host=settings.gateway_host,
-        )
     app = create_app(
         crawler=clients.Crawler(channels["crawler"]),
         feature=clients.Feature(channels["feature"]),
@@ -173,7 +181,7 @@ async def serve(settings: Settings) -> None:
     try:
         if settings.gateway_metrics:
             telemetry.serve_metrics(settings.gateway_metrics)
-        serving = asyncio.create_task(server.serve([gateway.bind()]))
+        serving = asyncio.create_task(server.serve([await gateway.bind()]))
         waiting = asyncio.create_task(asked.wait())
         await asyncio.wait({serving, waiting}, return_when=asyncio.FIRST_COMPLETED)
         gateway.drain.asked = True

@@ -75,7 +75,7 @@ async def world(make_world: Callable[..., Awaitable[World]]) -> World:
 @pytest.fixture
 async def served(world: World) -> AsyncIterator[str]:
     """The world over a real socket; its address."""
-    server, listening = world.gateway.server(), world.gateway.bind()
+    server, listening = world.gateway.server(), await world.gateway.bind()
     task = asyncio.create_task(server.serve([listening]))
     yield f"http://127.0.0.1:{listening.getsockname()[1]}"
     server.should_exit = True

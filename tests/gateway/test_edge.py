@@ -11,7 +11,7 @@ from dataclasses import replace
 import httpx
 import pytest
 
-from services.errors import Unavailable
+from services.errors import Misconfigured, Unavailable
 from services.gateway.bootstrap import Settings
 from services.gateway.routes import ROUTES
 from tests.gateway.conftest import World
@@ -207,7 +207,21 @@ async def test_an_answer_does_not_wait_for_an_acknowledgement(world: World, serv
 async def test_a_taken_address_says_what_to_do(make_world: Make) -> None:
     """A port that is taken is an error that names the setting, not the end of the process."""
     world = await make_world()
-    with world.gateway.bind() as listening:
+    with await world.gateway.bind() as listening:
         taken = replace(world.gateway, settings=Settings(gateway_port=listening.getsockname()[1]))
         with pytest.raises(Unavailable, match="TWIN_GATEWAY_PORT"):
-            taken.bind()
+            await taken.bind()
+
+
+async def test_open_to_a_network_it_starts_with_a_key_only(make_world: Make) -> None:
+    """On an address that others can reach it refuses to listen until there is a key that holds, and says how to make
+    one; the command that makes it needs no such address."""
+    world = await make_world(gateway_host="0.0.0.0")
+    with pytest.raises(Misconfigured, match="twin keys create"):
+        await world.gateway.bind()
+    async with world.admin as client:
+        made = await client.post("/v1/api-keys", json={"name": "first", "role": "admin"})
+        (await world.gateway.bind()).close()
+        await client.delete(f"/v1/api-keys/{made.json()['id']}")
+    with pytest.raises(Misconfigured, match="TWIN_GATEWAY_HOST"):
+        await world.gateway.bind()
