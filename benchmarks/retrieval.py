@@ -4,7 +4,8 @@ Reads retrieval/ and chunking/questions.jsonl of the folder in TWIN_TEST_DATA. E
 chunker, indexed by the embedded adapters and searched by the retriever itself; a hit counts for its document. Beside
 it, in the same run and over the same chunks: each search alone, reciprocal rank fusion, plain relative-score fusion.
 
-Declining is judged on the half of the questions that its threshold was not fitted on, many halves, with 95 % intervals.
+Declining is judged on the half of the questions that its threshold was not fitted on, many halves, with 95 % intervals,
+and by the shipped thresholds; over these passages and over each text of chunking/ by itself.
 """
 
 from __future__ import annotations
@@ -15,16 +16,17 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from services.adapters import open_adapter
 from services.confidence import terms, weights
-from services.domain import EVERYONE, Filter, Hit, Manifest, SearchRequest, document_id
+from services.domain import EVERYONE, Filter, Hit, Manifest, SearchRequest, Thresholds, document_id
 from services.feature.chunk import CHUNKER, chunk
 from services.feature.clean import CLEANER
 from services.ports import Encoder, Index, IndexedDocument, Indexes
@@ -34,6 +36,7 @@ from services.retriever.retrieve import Retrieve
 from services.retriever.search import DEPTH, Found, search
 from services.retriever.threshold import DEFAULTS, judge
 
+Scores = npt.NDArray[np.float64]
 K = 60
 """Of reciprocal rank fusion, as usual."""
 HALVES = 200
@@ -45,16 +48,26 @@ def lines(path: Path) -> list[Any]:
 
 
 async def build(data: Path, directory: Path) -> tuple[Indexes, Index, Encoder]:
+    """The passages of retrieval/, each a document."""
     indexes: Indexes = await open_adapter("index", "sqlite:///", directory)
     encoder: Encoder = await open_adapter("encoder", "onnx://", directory)
-    await indexes.create(Manifest("bench", encoder.identity, CLEANER, CHUNKER, "live"))
-    index = await indexes.open("bench")
     made = []
     for passage in lines(data / "retrieval/chunks.jsonl"):
         heading, text = passage["heading"], passage["text"].removeprefix(passage["heading"]).strip()
-        id = document_id("author", passage["id"])
-        whole = f"# {heading}\n\n{text}" if heading else text
-        made.append((IndexedDocument(id, 1, "author", passage["id"], heading, "source"), chunk(whole, id, "", encoder)))
+        made.append((passage["id"], heading, f"# {heading}\n\n{text}" if heading else text))
+    return indexes, await built(indexes, "bench", made, encoder), encoder
+
+
+async def built(indexes: Indexes, name: str, texts: Sequence[tuple[str, str, str]], encoder: Encoder) -> Index:
+    """An index of (address, title, text)."""
+    # Live indexes are one: those that come later stand beside it.
+    state = "live" if name == "bench" else "building"
+    await indexes.create(Manifest(name, encoder.identity, CLEANER, CHUNKER, state))
+    index = await indexes.open(name)
+    made = []
+    for url, title, text in texts:
+        id = document_id("author", url)
+        made.append((IndexedDocument(id, 1, "author", url, title, "source"), chunk(text, id, "", encoder)))
     chunks = [each for _, each_chunks in made for each in each_chunks]
     vectors = await encoder.encode([each.embedded_text for each in chunks])
     by_id = {each.id: vector for each, vector in zip(chunks, vectors, strict=True)}
@@ -62,8 +75,8 @@ async def build(data: Path, directory: Path) -> tuple[Indexes, Index, Encoder]:
         await index.stage(document, each_chunks, by_id)
         await index.publish(document, len(each_chunks))
     tokens = sum(each.tokens for each in chunks) / len(chunks)
-    print(f"{len(made)} passages, {len(chunks)} chunks of {tokens:.0f} tokens, encoder {encoder.identity.url}")
-    return indexes, index, encoder
+    print(f"{len(made)} texts, {len(chunks)} chunks of {tokens:.0f} tokens, encoder {encoder.identity.url}")
+    return index
 
 
 # ── Ranking ─────────────────────────────────────────────────────────────────────────────────────────
@@ -118,17 +131,79 @@ def wilson(hits: int, of: int) -> str:
     return f"{p:.3f} [{middle - spread:.3f}, {middle + spread:.3f}]"
 
 
-def halves(answerable: np.ndarray, unanswerable: np.ndarray, lose: float) -> tuple[str, str]:
-    """(declined, lost) on the halves that the threshold was not fitted on; it is the `lose` quantile of the other."""
+def halves(answerable: Scores, unanswerable: Scores, fit: Callable[[Scores, Scores], float]) -> tuple[str, str]:
+    """(declined, lost) on the halves that the threshold was not fitted on."""
     random = np.random.default_rng(7)
     declined, lost = [], []
     for _ in range(HALVES):
-        order, others = random.permutation(len(answerable)), random.permutation(len(unanswerable))
-        fit, held = np.split(order, 2)
-        threshold = np.quantile(answerable[fit], lose)
-        declined.append(float((unanswerable[others[: len(others) // 2]] < threshold).mean()))
-        lost.append(float((answerable[held] < threshold).mean()))
+        own, other = random.permutation(answerable), random.permutation(unanswerable)
+        threshold = fit(own[: len(own) // 2], other[: len(other) // 2])
+        declined.append(float((other[len(other) // 2 :] < threshold).mean()))
+        lost.append(float((own[len(own) // 2 :] < threshold).mean()))
     return interval(declined), interval(lost)
+
+
+def midway(answerable: Scores, off: Scores) -> float:
+    """Between nearly all that is off the topic and nearly all that is answerable."""
+    return float((np.quantile(off, 0.98) + np.quantile(answerable, 0.02)) / 2)
+
+
+def losing(answerable: Scores, _: Scores) -> float:
+    """What 3 % of the answerable lie below: of the other half it is 5 %."""
+    return float(np.quantile(answerable, 0.03))
+
+
+@dataclass(slots=True)
+class Judged:
+    """Topicality and confidence of each question of a group."""
+
+    topicality: Scores
+    confidence: Scores
+
+    def below(self, thresholds: Thresholds) -> str:
+        """How many are declined outright, and how many are not answered outright."""
+        none = self.topicality < thresholds.decline
+        short = none | (self.confidence < thresholds.answer)
+        return f"{wilson(int(none.sum()), len(none)):22} {wilson(int(short.sum()), len(short))}"
+
+
+async def judged(
+    index: Index, encoder: Encoder, questions: Sequence[str], hidden: Sequence[Callable[[Hit], bool]] = ()
+) -> Judged:
+    """`hidden`: for each question, which hits are treated as if they were not there."""
+    best = []
+    for number, question in enumerate(questions):
+        found = await search(index, encoder, queries(question), EVERYONE, Filter())
+        if hidden:
+            gone = hidden[number]
+            found = Found(*([hit for hit in hits if not gone(hit)] for hits in (found.dense, found.text)))
+        words = terms(question)
+        frequencies, size = await index.document_frequencies(words)
+        best.append(judge(found, weights(words, frequencies, size)))
+    return Judged(np.array([each.topicality for each in best]), np.array([each.confidence for each in best]))
+
+
+def documents(urls: Collection[str]) -> Callable[[Hit], bool]:
+    return lambda hit: hit.url in urls
+
+
+def spans(places: Sequence[Any]) -> Callable[[Hit], bool]:
+    return lambda hit: any(each["start"] < hit.chunk.end and hit.chunk.start < each["end"] for each in places)
+
+
+async def declining(
+    name: str, index: Index, encoder: Encoder, answerable: Judged, near: Judged, off: Sequence[str]
+) -> None:
+    """By thresholds fitted on halves, and by the shipped ones."""
+    strange = await judged(index, encoder, off)
+    print(f"\n{name}: {len(answerable.confidence)} answerable, {len(off)} off the topic")
+    declined, lost = halves(answerable.topicality, strange.topicality, midway)
+    print(f"  fitted on halves:  off the topic declined {declined}   answerable lost {lost}")
+    declined, lost = halves(answerable.confidence, near.confidence, losing)
+    print(f"  fitted on halves: near the topic declined {declined}   answerable lost {lost}")
+    print(f"  {'with the shipped thresholds:':32} declined outright      that, or not answered outright")
+    for group, each in (("answerable", answerable), ("near the topic", near), ("off the topic", strange)):
+        print(f"  {group:>30}   {each.below(DEFAULTS['onnx://'])}")
 
 
 async def main() -> None:
@@ -166,31 +241,35 @@ async def main() -> None:
             print(f"{name:28}" + "  ".join(f"{x:.3f}" for x in metrics([rank(each) for each in found], relevant)))
         print(f"{'Twin':28}" + "  ".join(f"{x:.3f}" for x in metrics(ours, relevant)))
 
-        async def sure(question: str, without: Sequence[str] = ()) -> float:
-            """The confidence, as if these documents were not there."""
-            some = await search(index, encoder, queries(question), EVERYONE, Filter())
-
-            def rest(hits: list[Hit]) -> list[Hit]:
-                return [hit for hit in hits if hit.url not in without]
-
-            words = terms(question)
-            frequencies, size = await index.document_frequencies(words)
-            return judge(replace(some, dense=rest(some.dense), text=rest(some.text)), weights(words, frequencies, size))
-
-        answerable = np.array([await sure(each["question"]) for each in questions])
-        near = np.array([await sure(each["question"], each["relevant"]) for each in questions])
-        off = np.array([await sure(each["question"]) for each in lines(data / "chunking/questions.jsonl")])
-        print(f"\nDeclining; off the topic: {len(off)} questions about other texts; near it: the {len(near)} questions")
-        print(f"without the passages that answer them (of {DEPTH} hits). Mean and 95 % interval of {HALVES} halves.")
-        declined, lost = halves(answerable, off, 0.0)
-        print(f"off the topic declined  {declined}   answerable lost {lost}")
-        declined, lost = halves(answerable, near, 0.03)
-        print(f"near the topic declined {declined}   answerable lost {lost}")
-        default = DEFAULTS["onnx://"]
-        for name, scores in (("answerable", answerable), ("near the topic", near), ("off the topic", off)):
-            below = wilson(int((scores < default.decline).sum()), len(scores))
-            answers = wilson(int((scores >= default.answer).sum()), len(scores))
-            print(f"with the shipped thresholds, {name}: declined {below}, answered {answers}")
+        everyday = Path(__file__).with_name("off_topic.txt").read_text().splitlines()
+        others = lines(data / "chunking/questions.jsonl")
+        asked = [each["question"] for each in questions]
+        print(f"\nDeclining. Near the topic: the answerable without the passages that answer them (of {DEPTH} hits).")
+        print(
+            f"Off the topic: about the other texts, and {len(everyday)} of everyday life. 95 % intervals, {HALVES} halves."
+        )
+        await declining(
+            "retrieval",
+            index,
+            encoder,
+            await judged(index, encoder, asked),
+            await judged(index, encoder, asked, [documents(each["relevant"]) for each in questions]),
+            [*(each["question"] for each in others), *everyday],
+        )
+        for corpus in sorted({each["corpus"] for each in others}):
+            own = [each for each in others if each["corpus"] == corpus]
+            text = (data / f"chunking/{corpus}.md").read_text()
+            other = await built(indexes, corpus, [(corpus, "", text)], encoder)
+            about = [each["question"] for each in own]
+            elsewhere = [each["question"] for each in others if each["corpus"] != corpus]
+            await declining(
+                f"chunking/{corpus}",
+                other,
+                encoder,
+                await judged(other, encoder, about),
+                await judged(other, encoder, about, [spans(each["spans"]) for each in own]),
+                [*asked, *elsewhere, *everyday],
+            )
         await live.close()
 
 

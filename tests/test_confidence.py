@@ -1,4 +1,4 @@
-"""The number by which a search decides whether it answers."""
+"""The numbers by which a search decides whether it answers."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ TEXT = "Reef a gaff sail before the wind freshens. Reefed sails keep her upright
 def test_terms_are_what_a_question_is_about() -> None:
     """Function words are left out, identifiers split, each once; with nothing else the words themselves."""
     assert terms("How do I set maxTokens and max_tokens?") == ["set", "max", "tokens"]
+    assert terms("What does the author mention regarding keels?") == ["author", "keels"]
     assert terms("Who are you?") == ["who", "are", "you"]
     assert terms("") == []
 
@@ -33,6 +34,16 @@ def test_a_passage_with_the_words_is_surer_than_one_without() -> None:
     assert without.confidence < near.confidence < worded.confidence < headed.confidence < 1
 
 
+def test_words_met_by_chance_are_not_the_topic() -> None:
+    """All of a question's words in a passage that means something else make it less topical than few of them in one
+    that is near; of two passages as near the one with the words is surer to answer."""
+    chance = features(WEIGHTED, "", "Gaff: reefing the sails of the budget, a metaphor.", 0.1)
+    near = features(WEIGHTED, "", "Shorten sail before the wind freshens; sails tear.", 0.6)
+    assert chance.topicality < near.topicality
+    assert chance.confidence > near.confidence
+    assert features(WEIGHTED, "", TEXT, 0.6).confidence > near.confidence
+
+
 @given(
     st.text(max_size=200),
     st.text(max_size=500),
@@ -42,7 +53,9 @@ def test_a_passage_with_the_words_is_surer_than_one_without() -> None:
 def test_it_is_between_0_and_1(heading: str, text: str, cosine: float, words: list[str]) -> None:
     """Whatever is asked and found."""
     weighted = weights(terms(" ".join(words)), {}, 10)
-    assert 0 <= features(weighted, heading, text, cosine).confidence <= 1
+    found = features(weighted, heading, text, cosine)
+    assert 0 <= found.confidence <= 1
+    assert 0 <= found.topicality <= 1.0000001
     assert 0 <= share(weighted, heading) <= 1.0000001
 
 
@@ -50,6 +63,7 @@ def test_it_is_between_0_and_1(heading: str, text: str, cosine: float, words: li
 def test_more_passages_never_make_it_less_sure(found: list[Features]) -> None:
     """The best of each feature counts."""
     assert all(largest(found).confidence >= each.confidence for each in found)
+    assert all(largest(found).topicality >= each.topicality for each in found)
     assert largest([]).confidence == 0
 
 

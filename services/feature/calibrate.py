@@ -1,7 +1,7 @@
 """Thresholds fitted to the corpus itself: from which confidence on its passages answer.
 
 Comes in: the documents, the live index and its encoder. Goes out: Thresholds. Does not know: how a search ranks; it
-computes the confidence that a search decides by with the same function (services/confidence.py).
+computes what a search decides by with the same functions (services/confidence.py).
 
 Two sets of questions are asked. Those of offtopic.txt, about everyday things: almost no corpus answers them, and a few
 that one does answer don't move the quantile. And questions made of the corpus' own sentences, each asked twice: as it
@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from services.confidence import PASSAGES, features, largest, looked_at, terms, weights
+from services.confidence import PASSAGES, Features, features, largest, looked_at, terms, weights
 from services.domain import EVERYONE, Filter, Hit, Thresholds
 from services.errors import Unprocessable
 from services.ports import DocumentQuery, Documents, Encoder, Index
@@ -62,23 +62,32 @@ async def calibrate(documents: Documents, index: Index, encoder: Encoder, seed: 
             f"Only {len(made)} questions could be made of what is indexed, {FEWEST} are needed: bring in more first."
         )
     off = [line for line in (Path(__file__).parent / "offtopic.txt").read_text().splitlines() if line]
-    strange = [whole for whole, _ in await _confidences(index, encoder, [_Question(each, "", "") for each in off])]
-    own = await _confidences(index, encoder, made)
-    return fit(
-        [whole for whole, _ in own], [rest for _, rest in own], strange, len({each.document_id for each in made})
-    )
+    strange = [whole for whole, _ in await _found(index, encoder, [_Question(each, "", "") for each in off])]
+    own = await _found(index, encoder, made)
+    documents_asked = len({each.document_id for each in made})
+    return fit([whole for whole, _ in own], [rest for _, rest in own], strange, documents_asked)
 
 
-def fit(answerable: Sequence[float], near: Sequence[float], off: Sequence[float], documents: int) -> Thresholds:
-    """`decline` is above nearly all that is off the topic, unless that costs own questions; `answer` goes towards where
-    own questions are told best from near ones (Youden 1950: most of the one kept and of the other refused)."""
-    decline = min(float(np.quantile(off, OFF_TOPIC)), float(np.quantile(answerable, LOSE)))
-    own, other = np.asarray(answerable), np.asarray(near)
+def fit(
+    answerable: Sequence[Features], near: Sequence[Features], off: Sequence[Features], documents: int
+) -> Thresholds:
+    """`decline` is above nearly all that is off the topic, unless that costs own questions; `answer` goes from there
+    towards where own questions are told best from near ones (Youden 1950: most of the one kept and of the other
+    refused)."""
+    decline = _between([each.topicality for each in off], [each.topicality for each in answerable])
+    sure = [each.confidence for each in answerable]
+    own, other = np.array(sure), np.array([each.confidence for each in near])
     candidates = np.unique(np.concatenate([own, other]))
     told = [(own >= each).mean() + (other < each).mean() for each in candidates]
-    telling = max(float(candidates[int(np.argmax(told))]), decline)
-    answer = decline + EASIER * (telling - decline)
+    least = _between([each.confidence for each in off], sure)
+    telling = max(float(candidates[int(np.argmax(told))]), least)
+    answer = least + EASIER * (telling - least)
     return Thresholds(round(decline, 4), round(answer, 4), f"calibrated on {documents} documents")
+
+
+def _between(off: Sequence[float], answerable: Sequence[float]) -> float:
+    """Above nearly all of the ones, but at most a few of the others."""
+    return min(float(np.quantile(off, OFF_TOPIC)), float(np.quantile(answerable, LOSE)))
 
 
 async def _questions(documents: Documents, index: Index, chance: random.Random) -> list[_Question]:
@@ -107,9 +116,9 @@ def _question(hit: Hit, chance: random.Random) -> str:
     return " ".join(words[chance.randrange(2) :: 2][:WORDS]) if len(words) >= 4 else ""
 
 
-async def _confidences(index: Index, encoder: Encoder, questions: Sequence[_Question]) -> list[tuple[float, float]]:
-    """Each question's confidence, and the one without the section that it was made from."""
-    found: list[tuple[float, float]] = []
+async def _found(index: Index, encoder: Encoder, questions: Sequence[_Question]) -> list[tuple[Features, Features]]:
+    """The best found for each question, and the best without the section that it was made from."""
+    found: list[tuple[Features, Features]] = []
     for start in range(0, len(questions), BATCH):
         some = questions[start : start + BATCH]
         vectors = await encoder.encode([each.text for each in some])
@@ -127,10 +136,10 @@ async def _confidences(index: Index, encoder: Encoder, questions: Sequence[_Ques
                     hit for hit in hits if (hit.chunk.document_id, hit.chunk.heading) != (own.document_id, own.heading)
                 ]
 
-            found.append((_sure(weighted, dense, text), _sure(weighted, elsewhere(dense), elsewhere(text))))
+            found.append((_best(weighted, dense, text), _best(weighted, elsewhere(dense), elsewhere(text))))
     return found
 
 
-def _sure(weighted: dict[str, float], dense: list[Hit], text: list[Hit]) -> float:
+def _best(weighted: dict[str, float], dense: list[Hit], text: list[Hit]) -> Features:
     seen = looked_at(dense[: DEPTH - PASSAGES], text).values()
-    return largest(features(weighted, hit.chunk.heading, hit.chunk.text, cosine) for hit, cosine in seen).confidence
+    return largest(features(weighted, hit.chunk.heading, hit.chunk.text, cosine) for hit, cosine in seen)

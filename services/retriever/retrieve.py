@@ -114,17 +114,18 @@ class Retrieve:
             steps.note("rerank", f"{self._reranker.name} read {min(len(ranked), CANDIDATES)}: {moved}", len(ranked))
 
         thresholds = thresholds_for(live.manifest.encoder, live.manifest.thresholds)
-        sure = judge(found, weighted)
-        verdict = evidence(sure, thresholds, bool(ranked))
+        best = judge(found, weighted)
+        verdict = evidence(best, thresholds, bool(ranked))
         kept = above(ranked, weighted, thresholds) if request.threshold and thresholds is not None else ranked
         if verdict is Evidence.UNCALIBRATED:
             notices.append("The index is not calibrated: nothing was declined by score. `twin calibrate` does it.")
         bounds = (
-            f"below {thresholds.decline:.2f} no answer, from {thresholds.answer:.2f} on one ({thresholds.origin})"
+            f"{thresholds.decline:.2f} and {thresholds.answer:.2f} are needed ({thresholds.origin})"
             if thresholds is not None
             else "not calibrated"
         )
-        steps.note("threshold", f"confidence {sure:.2f}: {verdict.value}; {bounds}", len(kept))
+        sure = f"topicality {best.topicality:.2f}, confidence {best.confidence:.2f}"
+        steps.note("threshold", f"{sure}: {verdict.value}; {bounds}", len(kept))
 
         chosen, repeated = distinct(kept, request.k)
         steps.note("duplicates", f"{repeated} repeated a better passage", len(chosen))
@@ -135,7 +136,7 @@ class Retrieve:
         return SearchResult(
             passages=tuple(_passage(each, *beside.get(each.hit.chunk.id, ("", ""))) for each in chosen),
             evidence=verdict,
-            confidence=sure,
+            confidence=best.confidence,
             question=understood.question,
             queries=wanted.all,
             filter=understood.filter,

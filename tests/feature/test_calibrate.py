@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from services.adapters import open_adapter
+from services.confidence import Features
 from services.domain import Chunk, Document, Manifest, SourceKind, chunk_id
 from services.errors import Unprocessable
 from services.feature.calibrate import calibrate, fit
@@ -79,7 +80,11 @@ async def test_a_small_corpus_is_refused(tmp_path: Path) -> None:
 
 def test_fit() -> None:
     """Declining takes what is off the topic, but never more than a few of the own questions; answering comes after."""
-    apart = fit([0.5, 0.6, 0.7] * 20, [0.3, 0.35] * 20, [0.1, 0.15] * 20, 5)
+
+    def found(*values: float) -> list[Features]:
+        return [Features(each, each, each) for each in values] * 20
+
+    apart = fit(found(0.5, 0.6, 0.7), found(0.3, 0.35), found(0.1, 0.15), 5)
     assert 0.1 <= apart.decline <= 0.15 < apart.answer <= 0.5
-    mixed = fit([0.2, 0.6, 0.7] * 20, [0.3] * 20, [0.5] * 20, 5)
+    mixed = fit(found(0.2, 0.6, 0.7), found(0.3), found(0.5), 5)
     assert mixed.decline <= 0.2 <= mixed.answer

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from services.confidence import Features
 from services.domain import Chunk, EncoderIdentity, Evidence, Hit, Thresholds
 from services.retriever.duplicates import distinct
 from services.retriever.fuse import LEADERS, WITHIN, Candidate, fuse
@@ -63,13 +64,17 @@ def test_duplicates() -> None:
 
 @pytest.mark.promise(5)
 def test_evidence_by_thresholds() -> None:
-    """Below `decline` none, from `answer` on an answer, between them the closest; without thresholds uncalibrated."""
+    """Too little of the topic for `decline` is none, whatever its words; too little confidence for `answer` the
+    closest, else an answer; without thresholds uncalibrated."""
     bounds = Thresholds(0.2, 0.4)
-    assert [evidence(x, bounds, True) for x in (0.1, 0.2, 0.39, 0.4)] == [
-        Evidence.NONE, Evidence.CLOSEST, Evidence.CLOSEST, Evidence.ANSWER,
+    off, near, right = Features(0.1, 0.9, 0.1), Features(0.6, 0.3, 0.3), Features(0.6, 0.5, 0.5)
+    assert near.confidence < 0.4 < min(off.confidence, right.confidence)
+    assert off.topicality < 0.2 < near.topicality
+    assert [evidence(each, bounds, True) for each in (off, near, right)] == [
+        Evidence.NONE, Evidence.CLOSEST, Evidence.ANSWER,
     ]  # fmt: skip
-    assert evidence(0.9, None, True) is Evidence.UNCALIBRATED
-    assert evidence(0.9, None, False) is Evidence.NONE
+    assert evidence(right, None, True) is Evidence.UNCALIBRATED
+    assert evidence(right, None, False) is Evidence.NONE
 
 
 @pytest.mark.promise(5)
