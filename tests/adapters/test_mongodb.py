@@ -190,10 +190,9 @@ async def test_claims_of_several_processes(opened: Any) -> None:
                 pass
 
     await asyncio.gather(*(work(f"w{n}", limit) for n, limit in enumerate((1, 1, 3, 7))))
+    # A token may be missing: of a claim whose lease ran out before its worker had read what it got.
     assert len(given) == len(set(given))
-    for id in {id for id, _ in given}:
-        tokens = sorted(token for other, token in given if other == id)
-        assert tokens == list(range(1, len(tokens) + 1))
+    assert {id for id, _ in given} == {f"j{n}" for n in range(40)}
 
 
 async def test_a_cancel_misses_no_job_that_changes_meanwhile(opened: Any) -> None:
