@@ -97,6 +97,7 @@ class _Unit:
     terms: frozenset[str]
     context: frozenset[str]
     """Of the unit, its lead and its headings."""
+    lead_terms: frozenset[str]
     words: int
     lead_words: int
     coverage: float = 0.0
@@ -181,7 +182,7 @@ def _unit(
 ) -> _Unit:
     lead = cut[segment.lead] if segment.lead is not None else None
     lead_text = whole[lead.start : lead.end] if lead is not None else ""
-    own = frozenset(terms(text))
+    own, lead_terms = frozenset(terms(text)), frozenset(terms(lead_text))
     return _Unit(
         passage=rank,
         place=place,
@@ -192,7 +193,8 @@ def _unit(
         lead=lead,
         lead_text=lead_text,
         terms=own,
-        context=own | heading | frozenset(terms(lead_text)),
+        context=own | heading | lead_terms,
+        lead_terms=lead_terms,
         words=len(text.split()),
         lead_words=len(lead_text.split()),
     )
@@ -295,7 +297,7 @@ def _gain(unit: _Unit, chosen: Sequence[_Unit], said: set[str], value: dict[str,
         each.vector is not None and float(unit.vector @ each.vector) > 0.95 for each in chosen
     ):
         return 0.0
-    new = (unit.terms | frozenset(terms(unit.lead_text))) - said
+    new = (unit.terms | unit.lead_terms) - said
     if not chosen:
         share = _FIRST if unit.passage == 0 else 1.0
     else:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Collection, Iterable
+from functools import lru_cache
 
 _WORD = re.compile(r"[\u2e80-\u9fff\uac00-\ud7af\u3040-\u30ff]|[^\W_]+(?:'[^\W_]+)?")
 """One Chinese, Japanese or Korean character, or a run of letters and digits."""
@@ -39,6 +40,7 @@ def terms(text: str) -> list[str]:
     return [_stem(word) for word in words(text) if word not in FUNCTION_WORDS]
 
 
+@lru_cache(maxsize=50_000)
 def _stem(word: str) -> str:
     for ending in _ENDINGS:
         if word.endswith(ending) and len(word) - len(ending) >= 3:

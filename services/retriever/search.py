@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from services.domain import Filter, Hit, Scope
+from services.errors import TooLarge
 from services.ports import Encoder, Index, Vectors
 from services.retriever.queries import Queries
 
@@ -35,10 +36,15 @@ async def search(index: Index, encoder: Encoder, wanted: Queries, scope: Scope, 
 
 async def embed(encoder: Encoder, query: str) -> Vectors:
     """The query's vector; of one that is longer than the window, the mean of its windows'."""
-    window = encoder.identity.window
-    if encoder.count([query])[0] <= window:
+    try:
         vector: Vectors = (await encoder.encode([query]))[0]
-        return vector
+    except TooLarge:
+        return await _in_pieces(encoder, query)
+    return vector
+
+
+async def _in_pieces(encoder: Encoder, query: str) -> Vectors:
+    window = encoder.identity.window
     room = window - encoder.count([""])[0]
     spans = encoder.token_spans(query)
     pieces = [query[spans[at][0] : spans[min(at + room, len(spans)) - 1][1]] for at in range(0, len(spans), room)]
