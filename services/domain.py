@@ -326,12 +326,12 @@ class EncoderIdentity:
 
 @dataclass(frozen=True, slots=True)
 class Thresholds:
-    """Best score of a search, below which the passages do not answer (source: `twin calibrate`)."""
+    """Of a search's best scores, below which the passages do not answer (source: `twin calibrate`)."""
 
     decline: float
-    """Below: the corpus does not speak of it."""
+    """Topicality below it: the corpus does not speak of it."""
     answer: float
-    """From here on: an answer; between the two: the closest passages, said so."""
+    """Confidence from here on: an answer; else the closest passages, said so."""
     origin: str = ""
     """`default for MODEL`, or `calibrated on N documents`."""
 
@@ -650,7 +650,8 @@ class Generation:
     reason: str
     created_at: float
     authors: tuple[str, ...] = ()
-    """Of the passages: who may read the entry is decided by them."""
+    """Of the passages; without any, those that were asked: who may read the entry is decided by them. Empty: all were
+    asked, so only who may see all reads it."""
     feedback: Feedback | None = None
     redacted: bool = False
 

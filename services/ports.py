@@ -421,7 +421,7 @@ class Journal(Protocol):
     async def find(
         self, scope: Scope, *, key_id: str | None = None, limit: int = 50, before: float | None = None
     ) -> list[Generation]:
-        """Newest first; only those whose `authors` all lie in the scope."""
+        """Newest first; only those whose `authors` all lie in the scope: one that names none, in everyone's only."""
         ...
 
     async def feedback(self, feedback: Feedback) -> None:

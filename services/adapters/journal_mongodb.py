@@ -82,7 +82,7 @@ class MongodbJournal(Adapter):
         if key_id is not None:
             query["key_id"] = key_id
         if not scope.everyone:
-            query["$or"] = [{"authors": {"$in": list(scope.authors)}}, {"authors": {"$size": 0}}]
+            query["authors"] = {"$in": list(scope.authors)}
         found: list[Generation] = []
         # Those of several authors, not all in scope, are left out here: servers differ in how they read an array whose
         # every element must be one of several.

@@ -86,7 +86,7 @@ class SqliteJournal:
             conditions.append("key_id = :key_id")
         if not scope.everyone:
             conditions.append(
-                """NOT EXISTS (SELECT 1 FROM json_each(generations.authors)
+                """authors <> '[]' AND NOT EXISTS (SELECT 1 FROM json_each(generations.authors)
                    WHERE value NOT IN (SELECT value FROM json_each(:authors)))"""
             )
         values = {"before": before, "key_id": key_id, "authors": json.dumps(scope.authors), "limit": limit}

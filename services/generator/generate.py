@@ -357,8 +357,13 @@ class Generate:
             timings=answer.timings,
             reason=answer.reason,
             created_at=answer.created_at,
-            authors=tuple(sorted({passage.author for passage in answer.passages})),
+            authors=tuple(sorted({passage.author for passage in answer.passages} or _asked(answer.request))),
         )
+
+
+def _asked(request: GenerateRequest) -> set[str]:
+    """The authors it may be answered from; none: all."""
+    return {request.author} if request.author is not None else set(request.scope.authors)
 
 
 def _valid(request: GenerateRequest) -> None:
