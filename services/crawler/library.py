@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, replace
 
 from services.crawler.remove import Remover
 from services.domain import Author, Document, JobKind, JobState, Scope
@@ -76,7 +77,13 @@ class Library:
         return await self._remover.delete(document)
 
     async def authors(self, scope: Scope) -> list[Author]:
-        return await self._documents.authors(scope)
+        """By name, those included who have sources and no document yet."""
+        known = {each.name: each for each in await self._documents.authors(scope)}
+        sources = Counter(each.author for each in await self._sources.find(scope))
+        return [
+            replace(known.get(name, Author(name)), sources=sources[name])
+            for name in sorted(known.keys() | sources.keys())
+        ]
 
     async def delete_author(self, name: str, scope: Scope) -> Author:
         """An author with everything of theirs: sources, work that is under way, documents."""

@@ -367,3 +367,12 @@ async def test_a_large_upload_is_never_in_memory(open_crawler: Opener) -> None:
     grown = (max(rss) - rss[0]) >> 20
     print(f"{grown} MB more at most")
     assert grown < 30
+
+
+async def test_an_author_with_sources_only_is_listed(world: World, tmp_path: Path) -> None:
+    """An author whose sources have brought in nothing yet is one already, to those who may see them."""
+    notes = write(tmp_path / "notes", a_md=words(1))
+    await world.crawler.ingests.put_source("beta", SourceSpec(str(notes), every=3600.0), EVERYONE)
+    library = world.crawler.library
+    assert [(each.name, each.documents, each.sources) for each in await library.authors(EVERYONE)] == [("beta", 0, 1)]
+    assert await library.authors(Scope(authors=("alpha",))) == []
