@@ -35,12 +35,12 @@ class RetrieverServicer:
         if not texts or len(texts) > MOST_TEXTS:
             raise InvalidInput(f"From 1 to {MOST_TEXTS} texts at once, not {len(texts)}.", param="input")
         encoder = (await self._live.current()).encoder
-        vectors = await encoder.encode(texts)
+        vectors, tokens = await asyncio.gather(encoder.encode(texts), asyncio.to_thread(encoder.count, texts))
         return r.EmbedReply(
             vectors=wire.vectors_to_bytes(vectors),
             dimensions=encoder.identity.dimensions,
             encoder=encoder.identity.url,
-            tokens=await asyncio.to_thread(encoder.count, texts),
+            tokens=tokens,
         )
 
     async def describe(self, request: r.DescribeRequest) -> r.IndexDescription:
