@@ -1,8 +1,15 @@
-"""What a search costs beside the encoder and the index alone: `make bench-query`.
+"""What a question costs beside what cannot be saved: `make bench-query`.
 
-20,000 chunks of made-up prose under 20 authors, in the embedded index; questions of the folder in TWIN_TEST_DATA where
-it is named, else of the same words. The peer is what cannot be saved: the question's encoding, and beside it the two
-searches of the index, run exactly as a search runs them. Aim: p50 of a search through gRPC at most 5 ms above.
+Reads retrieval/ of the folder in TWIN_TEST_DATA. 20,000 chunks in the embedded index: the passages that answer the
+questions, cut and embedded by Twin, and made-up prose of the same words, as frequent, with random vectors (both
+searches are exact, so these cost what real ones cost). Twin is the embedded one, every service behind gRPC, the
+gateway behind HTTP on loopback. Each question is asked once; what is compared is asked of the same question right
+after one another, in random order.
+
+    search       peer: the question's encoding, then the two searches of the index, run as a search runs them
+    quotations   peer: the same question as a search; the whole answer, and the same as a stream
+    first token  peer: the engine alone, asked with the very prompt that Twin sent; the engine is a stub of fixed speed
+                 (benchmarks/engine.py) in a process of its own
 """
 
 from __future__ import annotations
@@ -11,141 +18,362 @@ import asyncio
 import json
 import os
 import random
+import re
+import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import aclosing
 from pathlib import Path
+from typing import Any
 
+import httpx
 import numpy as np
+from httpx_sse import aconnect_sse
 
-from services import clients, rpc
+from benchmarks import engine
+from benchmarks.retrieval import lines
+from services import clients, embedded, telemetry
 from services.adapters import open_adapter
-from services.domain import EVERYONE, Chunk, Filter, Manifest, Scope, SearchRequest, chunk_id
-from services.ports import Encoder, Index, IndexedDocument, Indexes
+from services.domain import (
+    EVERYONE,
+    Chunk,
+    Filter,
+    Manifest,
+    Message,
+    Scope,
+    SearchRequest,
+    chunk_id,
+    document_id,
+)
+from services.feature.chunk import CHUNKER, chunk
+from services.feature.clean import CLEANER
+from services.ports import Encoder, IndexedDocument, Indexes, LanguageModel, Sampling
 from services.retriever import bootstrap
 from services.retriever.queries import Queries
 from services.retriever.search import search
 
-CHUNKS, AUTHORS, TO_A_DOCUMENT = 20_000, 20, 20
-ROUNDS = 3
+CHUNKS, AUTHORS, TO_A_DOCUMENT, WORDS = 20_000, 20, 20, 120
+QUESTIONS, WARM, ENGINE = 72, 12, 24
+"""Asked in all; asked first, not measured; asked of a model."""
+NAMES = [f"author-{number}" for number in range(AUTHORS)]
 
 
-def words(chance: random.Random) -> list[str]:
-    """12,000 words, of which the n-th is as frequent as in natural language (Zipf)."""
-    letters = ["ba", "ce", "di", "fo", "gu", "la", "me", "ni", "po", "ru", "sa", "te", "vi", "zo"]
-    return ["".join(chance.choices(letters, k=chance.randint(2, 5))) for _ in range(12_000)]
+# ── The corpus ──────────────────────────────────────────────────────────────────────────────────────
 
 
-async def fill(directory: Path) -> tuple[Indexes, Index, Encoder, list[str]]:
-    """Random unit vectors cost a search what real ones cost: both searches are exact."""
+async def fill(data: Path, directory: Path, asked: Sequence[Any]) -> None:
     indexes: Indexes = await open_adapter("index", "sqlite:///", directory)
     encoder: Encoder = await open_adapter("encoder", "onnx://", directory)
-    await indexes.create(Manifest("bench", encoder.identity, "c", "k", "live"))
+    await indexes.create(Manifest("bench", encoder.identity, CLEANER, CHUNKER, "live"))
     index = await indexes.open("bench")
-    chance, random_ = random.Random(1), np.random.default_rng(1)
-    vocabulary = words(chance)
-    frequency = 1 / np.arange(1, len(vocabulary) + 1)
-    drawn = random_.choice(len(vocabulary), size=(CHUNKS, 120), p=frequency / frequency.sum())
-    for number in range(CHUNKS // TO_A_DOCUMENT):
+
+    async def put(id: str, author: str, title: str, chunks: Sequence[Chunk], vectors: np.ndarray) -> None:
+        document = IndexedDocument(id, 1, author, f"https://example.org/{id}", title, "source")
+        await index.stage(document, chunks, {each.id: row for each, row in zip(chunks, vectors, strict=True)})
+        await index.publish(document, len(chunks))
+
+    passages = lines(data / "retrieval/chunks.jsonl")
+    wanted = {id for each in asked for id in each["relevant"]}
+    held = 0
+    for number, passage in enumerate(each for each in passages if each["id"] in wanted):
+        heading, text = passage["heading"], passage["text"].removeprefix(passage["heading"]).strip()
+        id, author = document_id("author", passage["id"]), NAMES[number % AUTHORS]
+        cut = chunk(f"# {heading}\n\n{text}" if heading else text, id, "", encoder)
+        await put(id, author, heading, cut, await encoder.encode([each.embedded_text for each in cut]))
+        held += len(cut)
+    real = held
+
+    counts = Counter(re.findall(r"[^\W\d_]+", " ".join(each["text"] for each in passages)))
+    chance, drawn = random.Random(1), np.random.default_rng(1)
+    words, often = list(counts), np.array(list(counts.values()), dtype=float)
+    for number in range(CHUNKS):
+        size = min(TO_A_DOCUMENT, CHUNKS - held)
+        if not size:
+            break
         id = f"document-{number}"
-        texts = [
-            " ".join(vocabulary[place] for place in drawn[number * TO_A_DOCUMENT + ordinal]).capitalize() + "."
-            for ordinal in range(TO_A_DOCUMENT)
-        ]
-        chunks = [
-            Chunk(
-                chunk_id(id, text, 0),
-                id,
-                place,
-                place * 1000,
-                place * 1000 + len(text),
-                text,
-                f"Part {place}",
-                tokens=180,
-            )
+        texts = []
+        for _ in range(size):
+            said = [words[place] for place in drawn.choice(len(words), WORDS, p=often / often.sum())]
+            ends = sorted(chance.sample(range(8, WORDS - 8), 6))
+            cuts = zip([0, *ends], [*ends, WORDS], strict=True)
+            texts.append(" ".join(" ".join(said[start:end]).capitalize() + "." for start, end in cuts))
+        made = [
+            Chunk(chunk_id(id, text, place), id, place, place * 2000, place * 2000 + len(text), text, tokens=180)
             for place, text in enumerate(texts)
         ]
-        rows = random_.standard_normal((len(chunks), encoder.identity.dimensions)).astype(np.float32)
-        rows /= np.linalg.norm(rows, axis=1, keepdims=True)
-        document = IndexedDocument(id, 1, f"author-{number % AUTHORS}", f"https://example.org/{number}", id, "s")
-        await index.stage(document, chunks, {each.id: row for each, row in zip(chunks, rows, strict=True)})
-        await index.publish(document, len(chunks))
-    rare = vocabulary[200:4000]
-    return indexes, index, encoder, [" ".join(chance.sample(rare, 8)) for _ in range(60)]
+        rows = drawn.standard_normal((size, encoder.identity.dimensions)).astype(np.float32)
+        await put(id, NAMES[number % AUTHORS], id, made, rows / np.linalg.norm(rows, axis=1, keepdims=True))
+        held += size
+    await indexes.close()
+    print(f"{held} chunks, {real} of them real, of {AUTHORS} authors; {os.cpu_count()} cores, load {load()}")
+
+
+# ── Figures ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+def load() -> str:
+    return f"{os.getloadavg()[0]:.1f}"
 
 
 async def timed(work: Callable[[], Awaitable[object]]) -> float:
+    """Milliseconds."""
     began = time.perf_counter()
     await work()
     return (time.perf_counter() - began) * 1000
 
 
-async def main() -> None:
-    with tempfile.TemporaryDirectory() as name:
-        directory = Path(name)
-        began = time.perf_counter()
-        indexes, index, encoder, questions = await fill(directory)
-        folder = os.environ.get("TWIN_TEST_DATA")
-        if folder:
-            # Real questions over made-up prose: half of the words from each, so that both searches have work to do.
-            asked = (Path(folder) / "retrieval/questions.jsonl").read_text().splitlines()
-            questions = [
-                f"{json.loads(line)['question'].rstrip('?')} {' '.join(made.split()[:4])}?"
-                for line, made in zip(asked[: len(questions)], questions, strict=True)
-            ]
+class Table:
+    """Times by name, one a question."""
+
+    def __init__(self) -> None:
+        self._times: dict[str, list[float]] = {}
+
+    def add(self, name: str, milliseconds: float) -> None:
+        self._times.setdefault(name, []).append(milliseconds)
+
+    def print(self, title: str, names: Sequence[str]) -> None:
+        print(f"\n{title:42}  p50 ms  p95 ms")
+        for name in names:
+            times = self._times[name]
+            print(f"{name:42}{np.median(times):8.1f}{np.quantile(times, 0.95):8.1f}")
+
+    def above(self, name: str, peers: Sequence[str], aim: float) -> None:
+        """p50 beside the sum of the peers' p50, and the median of the differences a question."""
+        floor = sum(float(np.median(self._times[peer])) for peer in peers)
+        times = np.array(self._times[name])
+        own = np.median(times - np.sum([self._times[peer] for peer in peers], axis=0))
         print(
-            f"{CHUNKS} chunks, {AUTHORS} authors, {len(questions)} questions, built in {time.perf_counter() - began:.0f} s"
+            f"{name}: {np.median(times) - floor:+.1f} ms above {' + '.join(peers)} ({np.median(times) / floor:.2f} of "
+            f"it; a question's own difference {own:+.1f}); aim: at most +{aim:g}"
         )
 
-        settings = bootstrap.Settings(data_dir=directory)
-        retriever = await bootstrap.build(settings)
-        address = f"unix:{directory}/r.sock"
-        server = rpc.Server(address, retriever.services)
-        await server.start()
-        channel = rpc.connect(address)
-        client = clients.Retriever(channel)
+    def within(self, name: str, aim: float) -> None:
+        print(f"{name}: {np.median(self._times[name]):.1f} ms; aim: at most {aim:g}")
 
-        for scope, label in ((EVERYONE, "all authors"), (Scope(authors=("author-1",)), "one author of 20")):
-            encoding: list[float] = []
-            alone: list[float] = []
-            within: list[float] = []
-            through: list[float] = []
-            for round_ in range(ROUNDS + 1):
-                for question in questions:
-                    wanted, request = Queries(question, question), SearchRequest(question, scope)
 
-                    async def bare(wanted: Queries = wanted, scope: Scope = scope) -> object:
-                        return await search(index, encoder, wanted, scope, Filter())
+# ── Search ──────────────────────────────────────────────────────────────────────────────────────────
 
-                    async def inside(request: SearchRequest = request) -> object:
-                        return await retriever.retrieve(request)
 
-                    async def outside(request: SearchRequest = request) -> object:
-                        return await client.search(request)
+async def searches(directory: Path, twin: embedded.Twin, plain: Plain, questions: Sequence[str]) -> None:
+    indexes: Indexes = await open_adapter("index", "sqlite:///", directory)
+    encoder: Encoder = await open_adapter("encoder", "onnx://", directory)
+    index = await indexes.open("bench")
+    inside = await bootstrap.build(bootstrap.Settings(data_dir=directory))
+    client = clients.Retriever(twin.channels["retriever"])
+    chance = random.Random(2)
+    for author, label in ((None, "search, all authors"), ("author-1", f"search, one author of {AUTHORS}")):
+        scope = EVERYONE if author is None else Scope(authors=(author,))
+        filter = Filter() if author is None else Filter(authors=(author,))
+        table = Table()
+        for number, question in enumerate(questions):
+            wanted, request = Queries(question, question), SearchRequest(question, scope, filter=filter)
+            body = {"query": question, "filter": {} if author is None else {"author": author}}
+            works: dict[str, Callable[[], Awaitable[object]]] = {
+                "encoder": lambda question=question: encoder.encode([question]),  # type: ignore[misc]
+                "encoder and index": lambda wanted=wanted, scope=scope, filter=filter: search(  # type: ignore[misc]
+                    index, encoder, wanted, scope, filter
+                ),
+                "retriever in the process": lambda request=request: inside.retrieve(request),  # type: ignore[misc]
+                "search through gRPC": lambda request=request: client.search(request),  # type: ignore[misc]
+                "search through HTTP": lambda body=body: plain.post("/v1/search", body),  # type: ignore[misc]
+            }
+            for name in chance.sample(list(works), len(works)):
+                milliseconds = await timed(works[name])
+                if number >= WARM:
+                    table.add(name, milliseconds)
+        table.print(label, list(works))
+        for name in ("search through gRPC", "search through HTTP"):
+            table.above(name, ["encoder and index"], 5)
+    await inside.stop()
+    await indexes.close()
 
-                    async def encode(question: str = question) -> object:
-                        return await encoder.encode([question])
 
-                    # One after the other for each question: a busy machine is busy for all of them.
-                    times = [await timed(each) for each in (encode, bare, inside, outside)]
-                    if round_:
-                        for kept, value in zip((encoding, alone, within, through), times, strict=True):
-                            kept.append(value)
-            middle = [float(np.median(each)) for each in (encoding, alone, within, through)]
-            high = [float(np.quantile(each, 0.95)) for each in (encoding, alone, within, through)]
-            print(f"\n{label:26}      p50 ms  p95 ms")
-            for row, p50, p95 in zip(
-                ("encoder", "encoder and index", "retriever in the process", "search through gRPC"),
-                middle,
-                high,
-                strict=True,
+class Plain:
+    """HTTP with next to no cost of its own: httpx takes one to two milliseconds a request."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, secret: str) -> None:
+        self._reader = reader
+        self._writer = writer
+        self._secret = secret
+
+    @classmethod
+    async def connect(cls, address: str, secret: str) -> Plain:
+        host, _, port = address.removeprefix("http://").rpartition(":")
+        return cls(*await asyncio.open_connection(host, int(port)), secret)
+
+    async def post(self, path: str, body: object) -> Any:
+        data = json.dumps(body).encode()
+        head = (
+            f"POST {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {self._secret}\r\n"
+            f"Content-Type: application/json\r\nContent-Length: {len(data)}\r\n\r\n"
+        )
+        self._writer.write(head.encode() + data)
+        answered = (await self._reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+        length = re.search(r"(?i)^HTTP/1.1 200 .*\r\ncontent-length: (\d+)", answered, re.DOTALL)
+        if length is None:
+            raise RuntimeError(answered)
+        return json.loads(await self._reader.readexactly(int(length[1])))
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+# ── Answers ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def chunks(http: httpx.AsyncClient, question: str, support: str = "mark") -> AsyncIterator[Any]:
+    """The events of a streamed answer."""
+    body = {
+        "model": "twin",
+        "messages": [{"role": "user", "content": question}],
+        "stream": True,
+        "twin": {"support": support},
+    }
+    async with aconnect_sse(http, "POST", "/v1/chat/completions", json=body) as events:
+        events.response.raise_for_status()
+        async for event in events.aiter_sse():
+            if event.data != "[DONE]":
+                yield json.loads(event.data)
+
+
+async def quotations(twin: embedded.Twin, plain: Plain, http: httpx.AsyncClient, questions: Sequence[str]) -> None:
+    """Half of the questions whole, half as a stream: vectors of sentences that were quoted before are remembered."""
+    client = clients.Retriever(twin.channels["retriever"])
+    table = Table()
+    evidence: Counter[str] = Counter()
+    for number, question in enumerate(questions):
+        request = SearchRequest(question, EVERYONE, threshold=True)
+        searched = await timed(lambda request=request: client.search(request))  # type: ignore[misc]
+        began = time.perf_counter()
+        if number % 2:
+            body = {"model": "twin", "messages": [{"role": "user", "content": question}]}
+            found = (await plain.post("/v1/chat/completions", body))["twin"]["evidence"]
+            times = {"quoted answer": (time.perf_counter() - began) * 1000}
+        else:
+            times = {}
+            async for each in chunks(http, question):
+                found = each.get("twin", {}).get("started", {}).get("evidence", "") or found
+                if "first words" not in times and each["choices"][0]["delta"].get("content"):
+                    times["first words"] = (time.perf_counter() - began) * 1000
+            times["quoted answer, streamed"] = (time.perf_counter() - began) * 1000
+        if number >= WARM:
+            evidence[found] += 1
+            table.add("search through gRPC", searched)
+            for name, milliseconds in times.items():
+                table.add(name, milliseconds)
+    rows = ["search through gRPC", "quoted answer", "quoted answer, streamed", "first words"]
+    table.print(f"quotations through HTTP ({dict(evidence)})", rows)
+    for name in rows[1:3]:
+        table.within(name, 60)
+
+
+async def first_tokens(directory: Path, questions: Sequence[str]) -> None:
+    with subprocess.Popen([sys.executable, "-m", "benchmarks.engine"], stdout=subprocess.PIPE, text=True) as stub:
+        try:
+            assert stub.stdout is not None  # for the type checker
+            address = f"127.0.0.1:{stub.stdout.readline().strip()}"
+            url = f"openai+http://{address}/v1?model=stub"
+            async with (
+                embedded.running(workers=False, data_dir=directory, gateway_port=0, llm_url=url) as twin,
+                await caller(twin) as http,
+                httpx.AsyncClient(base_url=f"http://{address}") as asking,
             ):
-                print(f"{row:30}{p50:8.1f}{p95:8.1f}")
-            print(f"above encoder and index:      {middle[3] - middle[1]:+8.1f} ms (aim: at most +5)")
-        await channel.close()
-        await server.stop(0)
-        await retriever.stop()
-        await indexes.close()
+                model: LanguageModel = await open_adapter("language_model", url, directory)
+                await _first_tokens(twin, http, asking, model, questions)
+                await model.close()
+        finally:
+            stub.terminate()
+
+
+async def _first_tokens(
+    twin: embedded.Twin,
+    http: httpx.AsyncClient,
+    asking: httpx.AsyncClient,
+    model: LanguageModel,
+    questions: Sequence[str],
+) -> None:
+    client = clients.Retriever(twin.channels["retriever"])
+    table = Table()
+    counted = 0
+    for question in questions:
+        request = SearchRequest(question, EVERYONE, threshold=True)
+        searched = await timed(lambda request=request: client.search(request))  # type: ignore[misc]
+        marked, evidence = await first_words(http, question, "mark")
+        replaced, _ = await first_words(http, question, "replace")
+        if evidence != "answer":
+            # What Twin says itself before a weaker answer would come sooner than any token.
+            continue
+        sent = [Message(each["role"], each["content"]) for each in (await asking.get("/last")).json()]
+        token, sentence = await alone(model, sent)
+        counted += 1
+        if counted <= 2:
+            continue
+        table.add("search", searched)
+        table.add("the engine's first token", token)
+        table.add("the engine's first sentence", sentence)
+        table.add("first token, mark", marked)
+        table.add("first token, replace", replaced)
+    set_up = f"stub of {engine.PREFILL * 1000:.0f} ms and {1 / engine.TOKEN:.0f} tokens/s, {counted - 2} questions"
+    rows = ["search", "the engine's first token", "the engine's first sentence"]
+    table.print(f"first token ({set_up})", [*rows, "first token, mark", "first token, replace"])
+    table.above("first token, mark", ["the engine's first token", "search"], 10)
+    table.above("first token, replace", ["the engine's first sentence", "search"], 10)
+
+
+async def first_words(http: httpx.AsyncClient, question: str, support: str) -> tuple[float, str]:
+    """Milliseconds to the first words, and the evidence."""
+    began, evidence = time.perf_counter(), ""
+    async with aclosing(chunks(http, question, support)) as events:  # type: ignore[type-var]
+        async for each in events:
+            evidence = each.get("twin", {}).get("started", {}).get("evidence", "") or evidence
+            if each["choices"][0]["delta"].get("content"):
+                return (time.perf_counter() - began) * 1000, evidence
+    return (time.perf_counter() - began) * 1000, evidence
+
+
+async def alone(model: LanguageModel, sent: Sequence[Message]) -> tuple[float, float]:
+    """Milliseconds to the engine's first token, and until something follows its first sentence."""
+    began, first, text = time.perf_counter(), 0.0, ""
+    async with aclosing(model.stream(sent, Sampling(max_tokens=600))) as pieces:  # type: ignore[type-var]
+        async for piece in pieces:
+            now = (time.perf_counter() - began) * 1000
+            if isinstance(piece, str):
+                first = first or now
+                text += piece
+                if re.search(r"\]\.\s+\S", text):
+                    return first, now
+    return first, now
+
+
+async def caller(twin: embedded.Twin) -> httpx.AsyncClient:
+    headers = {"Authorization": f"Bearer {twin.secret}"}
+    return httpx.AsyncClient(base_url=await twin.serve(), headers=headers, timeout=60, trust_env=False)
+
+
+async def main() -> None:
+    folder = os.environ.get("TWIN_TEST_DATA")
+    if not folder:
+        print("TWIN_TEST_DATA names no folder: skipped")
+        return
+    telemetry.configure_logs("error")
+    asked = lines(Path(folder) / "retrieval/questions.jsonl")[:QUESTIONS]
+    questions = [each["question"] for each in asked]
+    with tempfile.TemporaryDirectory() as name:
+        directory = Path(name)
+        await fill(Path(folder), directory, asked)
+        async with (
+            embedded.running(workers=False, data_dir=directory, gateway_port=0, llm_url="quotes://") as twin,
+            await caller(twin) as http,
+        ):
+            plain = await Plain.connect(str(http.base_url).rstrip("/"), twin.secret)
+            await searches(directory, twin, plain, questions)
+            await quotations(twin, plain, http, questions)
+            plain.close()
+        await first_tokens(directory, questions[:ENGINE])
+    print(f"\nload at the end: {load()}")
 
 
 if __name__ == "__main__":
