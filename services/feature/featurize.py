@@ -56,7 +56,12 @@ class Featurizer:
         self._generations = generations
 
     async def request(self, wanted: Sequence[tuple[str, int, str]], parent: str | None = None) -> list[str]:
-        """Jobs for these (document id, version, author)s: their ids. Written once however often it is asked."""
+        """Jobs for these (document id, version, author)s: their ids. Written once however often one parent asks.
+
+        Where the work has a job that another parent asked for and that has not ended, this parent gets one of its own:
+        so it has ended when the document is searchable, whatever becomes of the other, whose worker may be gone with
+        its lease. The work may be done twice at once; what is second finds it done.
+        """
         fingerprint = (await self._generations.current())[0].manifest.fingerprint
         now = time.time()
         jobs = [
@@ -85,6 +90,11 @@ class Featurizer:
             if await self._jobs.put([wanted]):
                 return wanted
             found = await self._jobs.get(wanted.id)
+            anothers = found is not None and not found.state.ended and found.parent != job.parent
+            if anothers and job.parent is not None:
+                own = replace(job, id=digest("featurize too", wanted.id, job.parent))
+                await self._jobs.put([own])
+                return own
             if found is None or not found.state.ended or document is None or _holds(document, job.version, fingerprint):
                 return wanted
         raise Conflict("This document was brought in too often: delete it, and bring it in again.")

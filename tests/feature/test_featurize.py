@@ -243,3 +243,22 @@ async def test_killed_anywhere(tmp_path: Path) -> None:
             break
         at += 1
     assert at > 30
+
+
+@pytest.mark.promise(1)
+async def test_work_that_a_dead_worker_holds_is_done_for_who_asks_again(world: World) -> None:
+    """A worker was killed holding the lease: another ingest that asks for the same document has a job of its own
+    that waits for it, does not wait for the lease, and has ended only when the document is searchable."""
+    document = await world.add("one", TEXT)
+    held = await world.ask(document, parent="first")
+    await world.claim()
+    assert await world.ask(document, parent="first") == held
+    own = await world.ask(document, parent="second")
+    assert own == await world.ask(document, parent="second") != held
+    assert await world.jobs.counts("second") == {(JobKind.FEATURIZE, JobState.QUEUED): 1}
+    await world.work()
+    assert await world.jobs.counts("second") == {(JobKind.FEATURIZE, JobState.DONE): 1}
+    assert [each.state for each in await world.work(later=60.0)] == [JobState.DONE]
+    assert len(world.encoder.encoded) == (await world.get(document.id)).chunks
+    await world.check_indexed(await world.get(document.id))
+    assert await world.ask(document, parent="third") == held
