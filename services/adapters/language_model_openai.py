@@ -10,16 +10,17 @@ goes to the named host and no other.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit, urlunsplit
 
 import httpx
-from httpx_sse import SSEError, aconnect_sse
+from httpx_sse import ServerSentEvent, SSEError, aconnect_sse
 
 from services import telemetry
 from services.domain import Message, Usage
@@ -40,6 +41,8 @@ CONNECT = 5.0
 """Seconds to reach the engine."""
 SILENCE = 120.0
 """Seconds between two pieces, the first one included: a cold engine loads its model in that time."""
+CLOSING = 1.0
+"""Seconds that the answer's end may take after its last event."""
 CHARACTERS_A_TOKEN = 3.0
 """From below: English has four, code and other languages fewer. The estimate must not be too small."""
 QUEUED = re.compile(
@@ -121,7 +124,8 @@ class OpenAIModel:
         # Ollama lists a model under its tag.
         if self._name and not {self._name, f"{self._name}:latest"} & set(served):
             raise Misconfigured(
-                f"The engine serves {', '.join(served) or 'no model'}, and not {self._name}: check ?model= in TWIN_LLM_URL."
+                f"The engine serves {', '.join(served) or 'no model'}, and not {self._name}: "
+                f"check ?model= in TWIN_LLM_URL."
             )
         self._name = self._name or next(iter(served), "")
 
@@ -152,8 +156,10 @@ class OpenAIModel:
                 if events.response.status_code >= 300:
                     await events.response.aread()
                     raise _refused(events.response)
-                async for event in events.aiter_sse():
+                received = events.aiter_sse()
+                async for event in received:
                     if event.data.strip() == "[DONE]":
+                        await _ended(received)
                         break
                     chunk = _chunk(event.data)
                     if reported := chunk.get("usage"):
@@ -181,6 +187,15 @@ class OpenAIModel:
 
     async def close(self) -> None:
         await self._client.aclose()
+
+
+async def _ended(received: AsyncIterator[ServerSentEvent]) -> None:
+    """Read the end of the answer: a connection whose answer was not read to its end is closed, not used again."""
+    try:
+        async with asyncio.timeout(CLOSING):
+            await anext(received, None)
+    except TimeoutError:
+        pass
 
 
 def queued(metrics: str) -> int | None:

@@ -29,10 +29,11 @@ from services.errors import (
 )
 from services.ports import LanguageModel, Sampling
 from tests.generator import engine
+from tests.servers import tgi
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-ENGINES = ["openai", "llamacpp", "openai over llama.cpp"]
+ENGINES = ["openai", "tgi", "llamacpp", "openai over llama.cpp", "tgi over llama.cpp"]
 MODELS = Path(os.environ.get("TWIN_TEST_MODELS", "~/.twin")).expanduser()
 GREETING = (Message("system", "You are brief."), Message("user", "Say hello."))
 
@@ -55,9 +56,23 @@ async def model(
             yield opened
             await opened.close()
         return
+    if request.param == "tgi":
+        with tgi.running(tgi.Tgi(engine.saying("Hello there, reader. " * 40), pause=0.01)) as router:
+            opened = await open_adapter("language_model", router.url, data)
+            yield opened
+            await opened.close()
+        return
     inner = await open_adapter("language_model", f"llamacpp://{model_file()}?window=1024", data)
     if request.param == "llamacpp":
         opened = inner
+    elif request.param == "tgi over llama.cpp":
+        behind = tgi.Tgi(behind=(str(inner._client.base_url), dict(inner._client.headers)), max_total_tokens=1024)
+        with tgi.running(behind) as router:
+            opened = await open_adapter("language_model", router.url, data)
+            yield opened
+            await opened.close()
+        await inner.close()
+        return
     else:
         # Another client to the same server, with the key that only this process has.
         os.environ["TWIN_LLM_API_KEY"] = inner._client.headers["authorization"].removeprefix("Bearer ")
