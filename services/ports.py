@@ -434,7 +434,7 @@ class Journal(Protocol):
 
     async def redact(self, document_id: str) -> int:
         """Take the document's passages, its citations, and the prompt and answer that hold its text, from every
-        entry; how many."""
+        entry, and its quotations from other entries of the same key that hold them (later turns); how many."""
         ...
 
     async def close(self) -> None: ...

@@ -15,7 +15,7 @@ from pathlib import Path
 from pymongo import ASCENDING, DESCENDING, IndexModel
 
 from services.adapters.mongodb import ATTEMPTS, Adapter, Database, Record, Step, busy, moment, translating, upsert
-from services.adapters.records import cited_documents, packed_entry, redacted, unpacked_entry
+from services.adapters.records import cited_documents, packed_entry, quotations, redacted, unpacked_entry, unquoted
 from services.domain import Feedback, Generation, Scope
 from services.errors import NotFound
 from services.ports import Journal
@@ -120,7 +120,17 @@ class MongodbJournal(Adapter):
 
     @translating
     async def redact(self, document_id: str) -> int:
+        texts: dict[str, set[str]] = {}
+        async for record in self._generations.find({"documents": document_id}, {"entry": 1}):
+            entry = unpacked_entry(record["entry"])
+            texts.setdefault(entry.key_id, set()).update(quotations(entry, document_id))
         count = 0
+        for key_id, quoted in texts.items():
+            query = {"key_id": key_id, "documents": {"$ne": document_id}}
+            async for record in self._generations.find(query, {"entry": 1, "revision": 1}):
+                without = unquoted(unpacked_entry(record["entry"]), quoted)
+                if without is not None:
+                    count += await self._changed(record, without, {})
         while True:
             cursor = self._generations.find({"documents": document_id}, {"entry": 1, "revision": 1})
             records = await cursor.limit(READ_AT_ONCE).to_list()

@@ -8,14 +8,14 @@ An entry is kept as compressed JSON, with columns beside it for what it is found
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
 import apsw
 
-from services.adapters.records import cited_documents, packed_entry, redacted, unpacked_entry
+from services.adapters.records import cited_documents, packed_entry, quotations, redacted, unpacked_entry, unquoted
 from services.adapters.sqlite import Database, Step
 from services.domain import Feedback, Generation, Scope
 from services.errors import NotFound
@@ -142,10 +142,56 @@ class SqliteJournal:
                 )
             return len(rows)
 
-        count = 0
+        # First, for what is quoted is known from the entries that name the document.
+        count = await self._unquote(document_id)
         while done := await self._database.write(write):
             count += done
         return count
 
+    async def _unquote(self, document_id: str) -> int:
+        """Take the document's quotations from the entries of the same keys that hold them without naming it: turns
+        that came later in a conversation. How many."""
+
+        def read(connection: apsw.Connection) -> dict[str, set[str]]:
+            texts: dict[str, set[str]] = {}
+            rows = connection.execute(
+                """SELECT key_id, entry FROM generation_documents JOIN generations USING (number)
+                   WHERE document_id = ?""",
+                (document_id,),
+            )
+            for key_id, packed in rows:
+                texts.setdefault(key_id, set()).update(quotations(unpacked_entry(cast(bytes, packed)), document_id))
+            return texts
+
+        count = 0
+        for key_id, texts in (await self._database.read(read)).items():
+            after = 0 if texts else None
+            while after is not None:
+                after, changed = await self._database.write(_unquoting(key_id, texts, document_id, after))
+                count += changed
+        return count
+
     async def close(self) -> None:
         await self._database.close()
+
+
+def _unquoting(
+    key_id: str, texts: Collection[str], document_id: str, after: int
+) -> Callable[[apsw.Connection], tuple[int | None, int]]:
+    """Some of a key's entries: (number of the last of them, None at the end; how many were changed)."""
+
+    def write(connection: apsw.Connection) -> tuple[int | None, int]:
+        rows = connection.execute(
+            """SELECT number, entry FROM generations WHERE key_id = ? AND number > ? AND number NOT IN
+                   (SELECT number FROM generation_documents WHERE document_id = ?) ORDER BY number LIMIT ?""",
+            (key_id, after, document_id, REDACTED_AT_ONCE),
+        ).fetchall()
+        changed = 0
+        for number, packed in rows:
+            entry = unquoted(unpacked_entry(cast(bytes, packed)), texts)
+            if entry is not None:
+                connection.execute("UPDATE generations SET entry = ? WHERE number = ?", (packed_entry(entry), number))
+                changed += 1
+        return (cast(int, rows[-1][0]) if rows else None), changed
+
+    return write

@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import zlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -125,5 +125,40 @@ def redacted(generation: Generation, document_id: str) -> Generation:
         answer="",
         support=(),
         feedback=None if feedback is None else replace(feedback, correction=""),
+        redacted=True,
+    )
+
+
+SHORTEST = 12
+"""Characters of a quotation by which it is looked for in other entries: a word or two stand there by chance."""
+
+
+def quotations(generation: Generation, document_id: str) -> frozenset[str]:
+    """Texts by which a later entry is seen to hold what this one says of the document: its quotations, and the answer
+    as a whole."""
+    quoted = {each.quote.strip() for each in generation.citations if each.document_id == document_id}
+    return frozenset(each for each in (*quoted, generation.answer.strip()) if len(each) >= SHORTEST)
+
+
+def unquoted(generation: Generation, texts: Collection[str]) -> Generation | None:
+    """Without the earlier answers, prompt and answer that hold one of these texts; None where none does."""
+
+    def holds(text: str) -> bool:
+        return any(each in text for each in texts)
+
+    messages = tuple(
+        replace(each, content="") if each.role == "assistant" and holds(each.content) else each
+        for each in generation.messages
+    )
+    prompt = "" if holds(generation.prompt) else generation.prompt
+    answered = holds(generation.answer)
+    if messages == generation.messages and prompt == generation.prompt and not answered:
+        return None
+    return replace(
+        generation,
+        messages=messages,
+        prompt=prompt,
+        answer="" if answered else generation.answer,
+        support=() if answered else generation.support,
         redacted=True,
     )

@@ -131,3 +131,28 @@ async def test_redaction_takes_the_text_of_a_deleted_document(journal: Journal) 
     last = await journal.get("old 0")
     assert last is not None
     assert not last.passages
+
+
+@pytest.mark.promise(2)
+async def test_redaction_reaches_later_turns(journal: Journal) -> None:
+    """A later answer of the same key, made of other documents, whose conversation holds the earlier one's quotation
+    loses it; another key's entries and turns that do not hold it are untouched."""
+    quote = "These are the words of the document that goes."
+    first = generation("first", 1.0, ("gone",))
+    first = replace(first, answer=f"{quote} [1]", citations=(replace(first.citations[0], quote=quote),))
+    kept = Message("assistant", "Of another document.")
+    later = replace(
+        generation("later", 2.0, ("kept",)),
+        messages=(Message("user", "Q?"), Message("assistant", f"{quote} [1]"), kept, Message("user", "And?")),
+        prompt=f"Earlier: {quote}",
+        answer="Nothing of it.",
+    )
+    for each in (first, later, generation("not", 3.0, ("kept",)), replace(later, id="another", key_id="another")):
+        await journal.save(each)
+    assert await journal.redact("gone") == 2
+    found = await journal.get("later")
+    assert found is not None
+    assert [each.content for each in found.messages] == ["Q?", "", "Of another document.", "And?"]
+    assert (found.prompt, found.answer, found.redacted) == ("", "Nothing of it.", True)
+    assert await journal.get("another") == replace(later, id="another", key_id="another")
+    assert await journal.get("not") == generation("not", 3.0, ("kept",))
