@@ -260,7 +260,8 @@ class Pool:
         except TwinError:
             replica.failed(time.monotonic())
             raise
-        replica.proven, replica.failures, replica.out_until = True, 0, 0.0
+        # Its failures are forgotten with its first token: one that lists its models may still not answer.
+        replica.proven, replica.out_until = True, 0.0
 
 
 async def addresses(host: str) -> Sequence[str]:

@@ -74,7 +74,7 @@ async def test_a_dead_one_is_left_out_and_comes_back(
     """Requests of a replica that fails before its first token are answered by another; once it is well it has its own
     prompts again."""
     monkeypatch.setattr(pool, "LOOK", 0.05)
-    monkeypatch.setattr(pool, "PAUSE", 0.1)
+    monkeypatch.setattr(pool, "PAUSE", 1.0)
     ill = await stack.enter_async_context(engine.running(named("ill")))
     well = await stack.enter_async_context(engine.running(named("well")))
     made = await pooled(stack, [ill, well], tmp_path)
@@ -83,13 +83,13 @@ async def test_a_dead_one_is_left_out_and_comes_back(
     ill.script = lambda messages: Response(status_code=503)
     assert await answer(made, mine) == "well"
     asked = len(ill.requests)
-    for _ in range(5):
+    for _ in range(20):
         assert await answer(made, mine) == "well"
-    assert len(ill.requests) <= asked + 1
+    assert len(ill.requests) <= asked + 3, "its pauses grow"
     ill.script = named("ill")
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while await answer(made, mine) != "ill":
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(0.05)
 
 
 async def test_an_answer_that_broke_off_is_not_told_twice(stack: AsyncExitStack, tmp_path: Path) -> None:
