@@ -37,6 +37,9 @@ async def open_adapter(port: str, url: str, data_dir: Path, *, setting: str = ""
     scheme, separator, _ = url.partition("://")
     technology = scheme.partition("+")[0].lower()
     known = technologies(port)
+    if technology not in known and technology.removesuffix("s") in known:
+        # redis over TLS is rediss.
+        technology = technology.removesuffix("s")
     if not separator or technology not in known:
         shown = f"{scheme}://" if separator else "not a URL"
         raise Misconfigured(f"{name} is {shown}; it takes {', '.join(f'{each}://' for each in known)}.")

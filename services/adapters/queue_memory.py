@@ -16,16 +16,13 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-import structlog
-
+from services.adapters.listener import Listener, wake
 from services.ports import Queue
 
 POLLING = 0.02
 """Seconds between looks of the worker at its broker: the default of 1 s would delay every job by that."""
 STOPPING = 5.0
 """Seconds that the worker may take to stop; its thread does not keep the process from ending."""
-
-_log = structlog.get_logger(__name__)
 
 
 async def open(url: str, data_dir: Path) -> Queue:
@@ -34,7 +31,7 @@ async def open(url: str, data_dir: Path) -> Queue:
 
 class MemoryQueue:
     def __init__(self) -> None:
-        self._listeners: list[_Listener] = []
+        self._listeners: list[Listener] = []
         self._closed = False
         _bell.join()
 
@@ -42,7 +39,7 @@ class MemoryQueue:
         await _bell.ring(topic)
 
     async def listen(self, topic: str, answer: Callable[[], Awaitable[None]]) -> None:
-        listener = _Listener(topic, answer, asyncio.get_running_loop())
+        listener = Listener(topic, answer, asyncio.get_running_loop())
         self._listeners.append(listener)
         _bell.add(listener)
 
@@ -55,41 +52,13 @@ class MemoryQueue:
             await asyncio.to_thread(_bell.leave)
 
 
-class _Listener:
-    """One answer, run in its own loop, never twice at once."""
-
-    def __init__(self, topic: str, answer: Callable[[], Awaitable[None]], loop: asyncio.AbstractEventLoop) -> None:
-        self.topic = topic
-        self.loop = loop
-        self._answer = answer
-        self._rung = False
-        self._task: asyncio.Task[None] | None = None
-
-    async def ring(self) -> None:
-        self._rung = True
-        if self._task is None or self._task.done():
-            self._task = asyncio.create_task(self._run())
-
-    def stop(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-
-    async def _run(self) -> None:
-        while self._rung:
-            self._rung = False
-            try:
-                await self._answer()
-            except Exception:  # noqa: BLE001  logged; the store holds the work, and the next ring is answered again
-                _log.exception("queue.answer", topic=self.topic)
-
-
 class _Bell:
     """What the openers of one process share."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._openers = 0
-        self._listeners: list[_Listener] = []
+        self._listeners: list[Listener] = []
         self._on_their_way: set[str] = set()
         self._app: Any = None
         self._thread: threading.Thread | None = None
@@ -98,11 +67,11 @@ class _Bell:
         with self._lock:
             self._openers += 1
 
-    def add(self, listener: _Listener) -> None:
+    def add(self, listener: Listener) -> None:
         with self._lock:
             self._listeners.append(listener)
 
-    def remove(self, listener: _Listener) -> None:
+    def remove(self, listener: Listener) -> None:
         with self._lock:
             self._listeners.remove(listener)
 
@@ -126,13 +95,7 @@ class _Bell:
         with self._lock:
             self._on_their_way.discard(topic)
             asked = [listener for listener in self._listeners if listener.topic == topic]
-        for listener in asked:
-            ringing = listener.ring()
-            try:
-                asyncio.run_coroutine_threadsafe(ringing, listener.loop)
-            except RuntimeError:
-                # Its loop is closed: nobody is there any more.
-                ringing.close()
+        wake(asked)
 
     def leave(self) -> None:
         """The last to leave stops the worker."""

@@ -13,8 +13,8 @@ from services.ports import Audit, Blobs, Documents, Jobs, Journal, Keys, Limits,
 
 STORES = ("sqlite", "mongodb")
 """Documents, jobs, sources, blobs, journal, keys and audit."""
-QUEUES = {"memory": "memory://"}
-LIMITS = {"memory": "memory://"}
+DOORBELLS = ("memory", "redis")
+"""Queues and limits."""
 
 
 @pytest.fixture(params=STORES)
@@ -72,13 +72,19 @@ async def audit(store_url: str, tmp_path: Path) -> AsyncIterator[Audit]:
         yield adapter
 
 
-@pytest.fixture(params=QUEUES)
-async def queue(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Queue]:
-    async for adapter in _opened("queue", QUEUES[request.param], tmp_path):
+@pytest.fixture(params=DOORBELLS)
+def doorbell_url(request: pytest.FixtureRequest) -> str:
+    """Of a queue or of limits that nobody else uses."""
+    return "memory://" if request.param == "memory" else str(request.getfixturevalue("redis_url"))
+
+
+@pytest.fixture
+async def queue(doorbell_url: str, tmp_path: Path) -> AsyncIterator[Queue]:
+    async for adapter in _opened("queue", doorbell_url, tmp_path):
         yield adapter
 
 
-@pytest.fixture(params=LIMITS)
-async def limits(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Limits]:
-    async for adapter in _opened("limits", LIMITS[request.param], tmp_path):
+@pytest.fixture
+async def limits(doorbell_url: str, tmp_path: Path) -> AsyncIterator[Limits]:
+    async for adapter in _opened("limits", doorbell_url, tmp_path):
         yield adapter

@@ -6,13 +6,11 @@ import asyncio
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from services.adapters import open_adapter
 from services.ports import Queue
-from tests.contracts.conftest import QUEUES
 
 
 async def eventually(true: Callable[[], bool], seconds: float = 10.0) -> None:
@@ -82,9 +80,9 @@ async def test_an_answer_that_fails_is_not_the_last(queue: Queue) -> None:
     await eventually(lambda: answers >= 2)
 
 
-async def test_two_openers_hear_each_other(queue: Queue, request: Any, tmp_path: Path) -> None:
+async def test_two_openers_hear_each_other(queue: Queue, doorbell_url: str, tmp_path: Path) -> None:
     """What one opener rings, another one's listener answers; after it has closed, the first goes on."""
-    other: Queue = await open_adapter("queue", QUEUES[request.node.callspec.params["queue"]], tmp_path)
+    other: Queue = await open_adapter("queue", doorbell_url, tmp_path)
     heard: list[str] = []
 
     async def answer() -> None:

@@ -104,6 +104,19 @@ def redis_server() -> str:
     return server("redis", "TWIN_TEST_REDIS_URL")
 
 
+@pytest.fixture
+def redis_url(redis_server: str) -> Iterator[str]:
+    """Keys of the test's own, taken away after it."""
+    from redis import Redis
+
+    prefix = f"test-{uuid.uuid4().hex[:12]}:"
+    yield f"{redis_server.rstrip('/')}/0?prefix={prefix}"
+    with Redis.from_url(redis_server) as client:
+        keys = list(client.scan_iter(f"{prefix}*", count=1000))
+        if keys:
+            client.delete(*keys)
+
+
 @pytest.fixture(scope="session")
 def jaeger_server() -> tuple[str, str]:
     """(address of the query API, address that takes OTLP over HTTP)."""

@@ -1,0 +1,120 @@
+"""Limits in Redis: exact across processes, over TLS, and cheap where Redis is dead."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import subprocess
+import sys
+import time
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from services.adapters import open_adapter
+from services.errors import Misconfigured, Unavailable
+from services.ports import Limits
+from tests.adapters.own_redis import OwnRedis
+
+HITS = """
+import asyncio, sys
+from pathlib import Path
+from services.adapters import open_adapter
+
+async def main(url):
+    limits = await open_adapter("limits", url, Path())
+    await asyncio.gather(*(limits.hit("other", 1000) for _ in range(32)))
+    print("ready", flush=True)
+    for line in sys.stdin:
+        hits, allowed, cost = map(int, line.split())
+        waits = await asyncio.gather(*(limits.hit(f"key {cost}", allowed, cost=cost) for _ in range(hits)))
+        print(sum(wait == 0 for wait in waits), flush=True)
+    await limits.close()
+
+asyncio.run(main(*sys.argv[1:]))
+"""
+
+
+async def test_exact_across_processes(redis_url: str) -> None:
+    """Of 200 hits that two processes make at once, exactly as many pass as there is room for."""
+    with ExitStack() as running:
+        arguments = [sys.executable, "-c", HITS, redis_url]
+        made = [subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+        both = [running.enter_context(each) for each in made]
+
+        async def hear() -> list[str]:
+            return await asyncio.gather(*(asyncio.to_thread(each.stdout.readline) for each in both if each.stdout))
+
+        assert await hear() == ["ready\n"] * 2
+        for allowed, cost, expected in ((37, 1, 37), (100, 7, 14)):
+            for each in both:
+                print(100, allowed, cost, file=each.stdin, flush=True)
+            assert sum(int(said) for said in await hear()) == expected
+
+
+async def test_a_window_moves(redis_url: str, tmp_path: Path) -> None:
+    """What is asked to wait for is when the oldest hits that are in the way leave the window of a minute."""
+    limits: Limits = await open_adapter("limits", redis_url, tmp_path)
+    assert await limits.hit("key", 3, cost=2) == 0
+    await asyncio.sleep(0.3)
+    assert await limits.hit("key", 3) == 0
+    assert 59 < await limits.hit("key", 3, cost=2) < 59.8
+    assert 59.6 < await limits.hit("key", 3, cost=3) <= 60
+    assert await limits.hit("key", 3, cost=4) == 60
+    await limits.close()
+
+
+@pytest.mark.parametrize("how", ["killed", "stopped"])
+async def test_a_dead_redis_costs_milliseconds(own_redis: OwnRedis, tmp_path: Path, how: str) -> None:
+    """Open: requests pass; closed: they are refused with when to come again; neither waits for long, and of a thousand
+    hardly any waits at all. When Redis is back it counts again, with a script that it had forgotten."""
+    opened: Limits = await open_adapter("limits", f"{own_redis.url}/0", tmp_path)
+    closed: Limits = await open_adapter("limits", f"{own_redis.url}/1?on_failure=closed", tmp_path)
+    assert await opened.hit("key", 1) == await closed.hit("key", 1) == 0
+    assert await opened.hit("key", 1) > 0
+    if how == "killed":
+        own_redis.kill()
+    else:
+        own_redis.signal(signal.SIGSTOP)
+    began = time.monotonic()
+    for _ in range(500):
+        assert await opened.hit("key", 1) == 0
+        with pytest.raises(Unavailable) as raised:
+            await closed.hit("key", 1)
+        assert raised.value.retry_after
+    assert time.monotonic() - began < 4
+    if how == "killed":
+        own_redis.start()
+    else:
+        own_redis.signal(signal.SIGCONT)
+    await asyncio.sleep(2.2)
+    await opened.hit("key", 1)
+    assert await opened.hit("key", 1) > 0
+    await closed.hit("other", 1)
+    await opened.close()
+    await closed.close()
+
+
+async def test_over_tls(own_redis: OwnRedis, tmp_path: Path) -> None:
+    """rediss:// with the authority to believe; with another it is not believed."""
+    limits: Limits = await open_adapter("limits", own_redis.tls_url, tmp_path)
+    assert await limits.hit("key", 1) == 0
+    assert await limits.hit("key", 1) > 0
+    await limits.close()
+    doubting: Limits = await open_adapter(
+        "limits", f"{own_redis.tls_url.partition('?')[0]}?on_failure=closed", tmp_path
+    )
+    with pytest.raises(Unavailable):
+        await doubting.hit("key", 1)
+    await doubting.close()
+
+
+@pytest.mark.parametrize(
+    "url", ["redis://:secret@127.0.0.1/0?on_failure=perhaps", "redis://:secret@127.0.0.1/0?colour=red"]
+)
+async def test_a_wrong_url_is_refused(url: str, tmp_path: Path) -> None:
+    """With what is wrong, and without the password."""
+    with pytest.raises(Misconfigured) as raised:
+        await open_adapter("limits", url, tmp_path)
+    assert "secret" not in raised.value.message
