@@ -270,7 +270,6 @@ class Generate:
             history_tokens=self._budget.history_tokens,
         )
         answer.prompt = _text(messages)
-        checker = Checker(found.question, answer.passages, self._vectors)
         yield self._started(answer, found.notices)
         if found.evidence is Evidence.CLOSEST:
             note = "Nothing here answers this outright; this is from the closest passages.\n\n"
@@ -279,9 +278,12 @@ class Generate:
         else:
             note = ""
         pieces = model.stream(messages, sampling)
-        async for event in _shifted(
-            written.events(_closing(pieces), answer.passages, checker, request.support), len(note)
-        ):
+        passages = answer.passages
+
+        def checker() -> Checker:
+            return Checker(found.question, passages, self._vectors)
+
+        async for event in _shifted(written.events(_closing(pieces), passages, checker, request.support), len(note)):
             yield event
 
     async def _plain(self, answer: _Answer, model: LanguageModel) -> AsyncGenerator[AnswerEvent, None]:

@@ -10,8 +10,9 @@ so verdicts and citations refer to what is shown.
 
 from __future__ import annotations
 
+import asyncio
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 
@@ -80,19 +81,27 @@ class _Cutting:
 async def events(
     pieces: AsyncGenerator[str | Usage, None],
     passages: Sequence[Passage],
-    checker: Checker,
+    make_checker: Callable[[], Checker],
     support: str,
 ) -> AsyncGenerator[AnswerEvent, None]:
-    """Text, citations and verdicts as they come about, last the usage."""
+    """Text, citations and verdicts as they come about, last the usage. The checker is made in a
+    thread, once there is text to check: it must not delay the engine's first word."""
     settling = Settling(range(1, len(passages) + 1), {passage.url for passage in passages})
     cutting = _Cutting()
     giving = _Replacing(passages) if support == REPLACE else _Marking(passages)
     usage: Usage | None = None
 
+    checker: asyncio.Task[Checker] | None = None
+
+    def checking() -> asyncio.Task[Checker]:
+        nonlocal checker
+        checker = checker or asyncio.create_task(asyncio.to_thread(make_checker))
+        return checker
+
     async def judged(sentences: Sequence[_Sentence]) -> AsyncIterator[AnswerEvent]:
         for sentence in sentences:
             text = cutting.text[sentence.start : sentence.end]
-            for event in giving.sentence(cutting.text, sentence, await _check(checker, text, sentence.kind)):
+            for event in giving.sentence(cutting.text, sentence, await _check(await checking(), text, sentence.kind)):
                 yield event
 
     async with aclosing(pieces):
@@ -105,6 +114,7 @@ async def events(
                 sentences = cutting.grow(safe)
                 for event in giving.text(safe):
                     yield event
+                checking()
                 async for event in judged(sentences):
                     yield event
     safe = settling.end()
