@@ -242,7 +242,7 @@ async def test_jobs(pair: Any) -> None:
         parent = f"ingest {chance.randint(0, 7)}"
         one, seen, limit = chance.choice([*ids, parent]), scope(chance), chance.randint(1, 8)
         kind, target = chance.choice((None, *kinds)), chance.choice((None, None, "target 1"))
-        of, states = chance.choice((None, parent)), some(chance, list(JobState), 2)
+        of, states, back = chance.choice((None, parent)), some(chance, list(JobState), 2), chance.choice((1.0, 4.0))
         asks: list[tuple[str, Callable[[Jobs], Awaitable[Any]]]] = [
             ("get", lambda store: store.get(one)),
             ("find", lambda store: store.find(seen, kind=kind, parent=of, target=target, states=states, limit=limit)),
@@ -251,7 +251,7 @@ async def test_jobs(pair: Any) -> None:
             ("backlog", lambda store: store.backlog(now)),
             ("cancel", lambda store: store.cancel(one, now)),
             ("requeue", lambda store: store.requeue(parent, now)),
-            ("prune", lambda store: store.prune(now - 6)),
+            ("prune", lambda store: store.prune(now - back)),
         ]
         name, call = chance.choices(asks, (2, 3, 2, 2, 3, 2, 2, 1))[0]
         await stores.same(name, call)
