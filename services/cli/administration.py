@@ -130,4 +130,7 @@ def calibrate(url: Url = None, api_key: ApiKey = None, as_json: Json = False) ->
         print_json(made)
         return
     fitted = made["thresholds"]
-    out.print(f"Declines below {fitted['decline']:.3f}, answers from {fitted['answer']:.3f} on: {fitted['origin']}.")
+    out.print(
+        f"Declines below a topicality of {fitted['decline']:.3f}, answers from a confidence of {fitted['answer']:.3f} "
+        f"on: {fitted['origin']}."
+    )
