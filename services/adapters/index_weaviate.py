@@ -77,8 +77,8 @@ from services.ports import Index, IndexedDocument, Indexes, Vectors
 
 T = TypeVar("T")
 
-PATIENCE = 10.0
-"""Seconds that Weaviate has for a read; the client itself would go on trying for half a minute."""
+PATIENCE = 5.0
+"""Seconds that Weaviate has for a read, tries again included: the client by itself would go on for half a minute."""
 PATIENCE_WRITING = 60.0
 """Seconds for a batch: a cold HNSW index of a large corpus takes its time."""
 PATIENCE_CONNECTING = 3.0

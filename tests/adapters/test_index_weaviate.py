@@ -1,0 +1,207 @@
+"""The index in Weaviate: what is its own beside the contract of every index."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+import numpy as np
+import pytest
+
+from services.adapters import index_weaviate, open_adapter
+from services.domain import EVERYONE, Filter, Manifest, Scope
+from services.errors import Conflict, Misconfigured, Unavailable
+from services.ports import Indexes
+from tests.contracts.test_index import MANIFEST, chunks, document, found, put, vector
+
+
+@asynccontextmanager
+async def opened(url: str) -> AsyncIterator[Indexes]:
+    indexes: Indexes = await open_adapter("index", url, Path())
+    yield indexes
+    await indexes.close()
+
+
+class Wire:
+    """What lies between the adapter and both of Weaviate's ports, and may be cut."""
+
+    def __init__(self, url: str) -> None:
+        parts = urlsplit(url)
+        self._host = parts.hostname or ""
+        self._ports = (parts.port, int(parse_qs(parts.query)["grpc_port"][0]))
+        self._path = parts.path
+        self._listening: list[asyncio.Server] = []
+        self._open: set[asyncio.StreamWriter] = set()
+        self.ports: list[int] = []
+
+    async def __aenter__(self) -> Wire:
+        await self.mend()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.cut()
+
+    @property
+    def url(self) -> str:
+        return f"weaviate://127.0.0.1:{self.ports[0]}{self._path}?grpc_port={self.ports[1]}"
+
+    async def cut(self) -> None:
+        for server in self._listening:
+            server.close()
+        for writer in list(self._open):
+            writer.transport.abort()
+        self._listening.clear()
+
+    async def mend(self) -> None:
+        for port, chosen in zip(self._ports, self.ports or [0, 0], strict=True):
+
+            async def join(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, port: int | None = port) -> None:
+                there, back = await asyncio.open_connection(self._host, port)
+                await asyncio.gather(self._pass(reader, back), self._pass(there, writer))
+
+            self._listening.append(await asyncio.start_server(join, "127.0.0.1", chosen))
+        self.ports = [server.sockets[0].getsockname()[1] for server in self._listening]
+
+    async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._open.add(writer)
+        try:
+            while data := await reader.read(65536):
+                writer.write(data)
+                await writer.drain()
+        except OSError:
+            pass
+        finally:
+            self._open.discard(writer)
+            writer.close()
+
+
+async def test_away_and_back(weaviate_url: str) -> None:
+    """While Weaviate is away every call is Unavailable in a few seconds; when it is back the same adapter goes on, also
+    one that was opened meanwhile."""
+    async with Wire(weaviate_url) as wire, opened(wire.url) as indexes:
+        await indexes.create(MANIFEST)
+        index = await indexes.open(MANIFEST.name)
+        await put(index, document(), ["lasting"])
+        await wire.cut()
+        async with opened(wire.url) as meanwhile:
+            began = time.monotonic()
+            with pytest.raises(Unavailable):
+                await meanwhile.manifests()
+            calls = (
+                index.text("lasting", 1, EVERYONE, Filter()),
+                index.known("d1"),
+                index.publish(document(version=2), 0),
+            )
+            failed = await asyncio.gather(*calls, return_exceptions=True)
+            assert [type(each) for each in failed] == [Unavailable] * 3
+            assert time.monotonic() - began < 2 * index_weaviate.PATIENCE
+            await wire.mend()
+            assert [each.name for each in await meanwhile.manifests()] == ["first"]
+        assert found(await index.text("lasting", 1, EVERYONE, Filter())) == ["lasting"]
+
+
+async def test_refused_objects_are_an_error(weaviate_url: str) -> None:
+    """A batch that Weaviate answers with errors for some of its objects raises, and is not published."""
+    async with opened(weaviate_url) as indexes:
+        await indexes.create(MANIFEST)
+        await put(await indexes.open(MANIFEST.name), document(), ["one"])
+        # The same collection, opened by who believes in another number of dimensions than its vectors have.
+        shorter: Manifest = replace(MANIFEST, encoder=replace(MANIFEST.encoder, dimensions=3))
+        await indexes.update(shorter)
+        index = await indexes.open(MANIFEST.name)
+        made = chunks("d2", ["two"])
+        with pytest.raises(Unavailable):
+            await index.stage(document("d2"), made, {made[0].id: np.ones(3, np.float32)})
+        assert found(await index.text("one two", 5, EVERYONE, Filter())) == ["one"]
+
+
+async def test_documents_beyond_one_answer_of_weaviate(weaviate_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What Weaviate gives and deletes only in parts is known and deleted whole."""
+    monkeypatch.setattr(index_weaviate, "MOST", 40)
+    monkeypatch.setattr(index_weaviate, "PAGE", 16)
+    async with opened(weaviate_url) as indexes:
+        await indexes.create(MANIFEST)
+        index = await indexes.open(MANIFEST.name)
+        made = await put(index, document(), [f"text {number}" for number in range(70)])
+        assert await index.known("d1") == {each.id for each in made}
+        await put(index, document(version=2), ["one"])
+        assert len(await index.known("d1")) == 1
+        await index.delete(["d1"])
+        assert await index.known("d1") == frozenset()
+
+
+async def test_a_blank_makes_another_author(weaviate_url: str) -> None:
+    """Weaviate trims text that it filters by; a scope does not reach the author of nearly the same name."""
+    async with opened(weaviate_url) as indexes:
+        await indexes.create(MANIFEST)
+        index = await indexes.open(MANIFEST.name)
+        await put(index, document("d1", author="alpha"), ["word"], [vector(1)])
+        await put(index, document("d2", author="alpha "), ["word"], [vector(1)])
+        for author, id in (("alpha", "d1"), ("alpha ", "d2")):
+            scope = Scope(authors=(author,))
+            for hits in (
+                await index.text("word", 5, scope, Filter()),
+                await index.dense(vector(1), 5, scope, Filter()),
+            ):
+                assert [hit.chunk.document_id for hit in hits] == [id]
+            assert (await index.facets(scope)).documents == 1
+
+
+async def test_frequencies_of_a_large_index_are_estimated(weaviate_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rare words are counted exactly, common ones from a sample of the chunks."""
+    monkeypatch.setattr(index_weaviate, "COUNTED", 10)
+    monkeypatch.setattr(index_weaviate, "ENOUGH", 2)
+    async with opened(weaviate_url) as indexes:
+        await indexes.create(MANIFEST)
+        index = await indexes.open(MANIFEST.name)
+        for number in range(8):
+            rare = " rare" if number == 3 else ""
+            await put(
+                index, document(f"d{number}"), [f"common {place}{rare if not place else ''}" for place in range(120)]
+            )
+        counts, total = await index.document_frequencies(["common", "rare", "absent"])
+        assert total == 960
+        assert counts["rare"] == 1
+        assert counts["absent"] == 0
+        assert 200 < counts["common"] < 2500
+
+
+async def test_the_switch_is_one_object(weaviate_url: str) -> None:
+    """With it written, and nothing more, the new generation is live and the old one retired; the next update ends what
+    a crash left."""
+    second = replace(MANIFEST, name="second", chunker="chunk/2")
+    async with opened(weaviate_url) as indexes:
+        await indexes.create(replace(MANIFEST, state="live"))
+        await indexes.create(second)
+        assert isinstance(indexes, index_weaviate.WeaviateIndexes)
+        await indexes._put(index_weaviate._LIVE, {"name": "second", "state": "pointer"})
+        expected = [("second", "live"), ("first", "retired")]
+        assert [(each.name, each.state) for each in await indexes.manifests()] == expected
+        await indexes.update(replace(second, state="live"))
+        assert [(each.name, each.state) for each in await indexes.manifests()] == expected
+        with pytest.raises(Conflict):
+            await indexes.drop("second")
+        await indexes.drop("first")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "weaviate://:secret@localhost/lower",
+        "weaviate://:secret@localhost:8080?colour=red",
+        "weaviate://:secret@localhost:8080?consistency=SOME",
+        "weaviate://:secret@localhost:http",
+        "weaviate://:secret@:8080",
+    ],
+)
+async def test_a_wrong_url_is_refused(url: str) -> None:
+    """With what is wrong, and without the key."""
+    with pytest.raises(Misconfigured) as raised:
+        await open_adapter("index", url, Path())
+    assert "TWIN_INDEX_URL" in raised.value.message
+    assert "secret" not in raised.value.message
