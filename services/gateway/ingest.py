@@ -141,9 +141,12 @@ async def _data(parts: AsyncIterator[_Event], broken: list[Exception]) -> AsyncI
 
 
 def _file_name(part: _Part) -> str:
-    name = (part.filename or "").replace("\\", "/").rsplit("/", 1)[-1].strip()
-    if not name or len(name) > 255 or any(ord(each) < 32 for each in name):
-        raise InvalidInput("A file needs a name of up to 255 characters.", param="file")
+    """With its folders: one that is sent whole has many a README.md. What would lead out of them is left out."""
+    steps = [each.strip() for each in (part.filename or "").replace("\\", "/").split("/")]
+    steps = [each for each in steps if each not in ("", ".", "..")]
+    name = "/".join(steps)
+    if not steps or len(steps[-1]) > 255 or len(name) > 1000 or any(ord(each) < 32 for each in name):
+        raise InvalidInput("A file needs a name of up to 255 characters, 1,000 with its folders.", param="file")
     return name
 
 

@@ -12,6 +12,7 @@ import re
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -346,6 +347,79 @@ def site() -> Iterator[str]:
     yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
     server.should_exit = server.force_exit = True
     thread.join(10)
+
+
+def test_a_dropped_folder_comes_in_with_its_paths(library: Served, visitor: Visitor, tmp_path: Path) -> None:
+    """A folder that is dropped comes in file by file, named by the paths below it; hidden files stay out."""
+    folder = tmp_path / "garden"
+    (folder / "beds").mkdir(parents=True)
+    (folder / "README.md").write_text("# Garden of gravel\n\nRakes draw lines into the gravel.\n")
+    (folder / "beds" / "README.md").write_text("# Beds of moss\n\nMoss wants shade and rain.\n")
+    (folder / ".hidden.md").write_text("# Hidden\n\nNobody should read this.\n")
+    context = visitor.context(library)
+    page = context.new_page()
+    page.goto("/")
+    expect(page.get_by_label("Your question")).to_be_visible()
+    data = {"items": [], "files": [str(folder)], "dragOperationsMask": 1}
+    chromium = context.new_cdp_session(page)
+    for event in ("dragEnter", "dragOver", "drop"):
+        chromium.send("Input.dispatchDragEvent", {"type": event, "x": 400, "y": 300, "data": data})
+    expect(page.get_by_role("heading", name="Library")).to_be_visible()
+    jobs = page.get_by_role("list", name="Being brought in")
+    expect(jobs).to_contain_text("upload:garden/beds/README.md")
+    expect(jobs).to_contain_text("upload:garden/README.md")
+    expect(page.get_by_role("button", name="Beds of moss", exact=True)).to_be_visible()
+    expect(page.get_by_role("button", name="Garden of gravel", exact=True)).to_be_visible()
+    expect(page.locator("body")).not_to_contain_text("Hidden")
+
+
+def test_an_upload_shows_how_much_is_sent(library: Served, visitor: Visitor, tmp_path: Path) -> None:
+    """While bytes are sent a bar tells which part of them is on its way; what Twin does not read is then said."""
+    file = tmp_path / "ledger.bin"
+    file.write_bytes(bytes(range(256)) * 4000)
+    context = visitor.context(library)
+    page = context.new_page()
+    page.goto("/#/library")
+    slow = {"offline": False, "latency": 0, "downloadThroughput": -1, "uploadThroughput": 500_000}
+    context.new_cdp_session(page).send("Network.emulateNetworkConditions", slow)
+    page.locator("input[type=file]").set_input_files(str(file))
+    bar = page.get_by_role("progressbar", name="Sent of the upload")
+    expect(bar).to_be_visible()
+    page.wait_for_function("0 < document.querySelector('form progress')?.value")
+    assert 0 < page.evaluate("document.querySelector('form progress')?.value ?? 1") <= 1
+    jobs = page.get_by_role("list", name="Being brought in")
+    expect(jobs).to_contain_text("ledger.bin")
+    expect(bar).to_have_count(0)
+    expect(jobs.locator("li.job").filter(has_text="ledger.bin")).to_contain_text("Failed")
+
+
+def test_the_conversation_outlives_a_reload(library: Served, visitor: Visitor) -> None:
+    """Questions and answers are there after a reload, each twin's own, with sources that open; they are not read aloud
+    again; *Begin anew* forgets them, and another tab never knew them."""
+    page = visitor.open(library)
+    page.get_by_label("Who answers").select_option("alpha")
+    ask(page, QUESTION)
+    answered(page)
+    text = page.locator(".prose").last.inner_text()
+    page.reload()
+    expect(page.get_by_label("Who answers")).to_have_value("alpha")
+    assert answered(page).locator(".prose").inner_text() == text
+    expect(page.get_by_role("log").locator("p")).to_have_count(0)
+    page.locator(".chip").first.click()
+    expect(page.locator("dialog.drawer mark:not(.syntax)").first).to_be_visible()
+    page.keyboard.press("Escape")
+    page.get_by_label("Who answers").select_option("beta")
+    expect(page.locator("article.answer")).to_have_count(0)
+    page.get_by_label("Who answers").select_option("alpha")
+    expect(page.locator("article.answer")).to_have_count(1)
+    other = page.context.new_page()
+    other.goto("/")
+    expect(other.get_by_label("Questions to begin with")).to_be_visible()
+    assert other.evaluate("Object.keys(sessionStorage).filter((it) => it.includes('conversation'))") == []
+    page.get_by_role("button", name="Begin anew").click()
+    page.reload()
+    expect(page.get_by_label("Your question")).to_be_visible()
+    expect(page.locator("article.answer")).to_have_count(0)
 
 
 def test_an_address_comes_in_and_its_progress_survives_a_reload(library: Served, visitor: Visitor, site: str) -> None:

@@ -62,6 +62,35 @@ export function body(value: unknown, method = "POST"): RequestInit {
   return { method, headers: { "Content-Type": "application/json" }, body: JSON.stringify(value) };
 }
 
+/** Send a form, telling as it goes which part of it (0 to 1) is sent: fetch does not tell. */
+export async function upload<T>(
+  path: string,
+  form: FormData,
+  headers: Record<string, string>,
+  sent: (part: number) => void,
+): Promise<T> {
+  const sending = new XMLHttpRequest();
+  const response = await new Promise<Response>((resolve, reject) => {
+    sending.open("POST", path);
+    const key = apiKey.get();
+    const all = { ...headers, "X-Twin-Page": "1", ...(key ? { Authorization: `Bearer ${key}` } : {}) };
+    for (const [name, value] of Object.entries(all)) sending.setRequestHeader(name, value);
+    sending.upload.onprogress = (event) => event.lengthComputable && sent(event.loaded / event.total);
+    sending.onerror = () =>
+      reject(new ApiError("The upload broke off. Is Twin still running, and are the files still there?", 0));
+    sending.onload = () => {
+      const retry = sending.getResponseHeader("Retry-After");
+      resolve(
+        new Response(sending.responseText, { status: sending.status, headers: retry ? { "Retry-After": retry } : {} }),
+      );
+    };
+    sending.send(form);
+  });
+  if (response.ok) return (await response.json()) as T;
+  if (response.status === 401) unauthenticated();
+  throw await refusal(response);
+}
+
 async function refusal(response: Response): Promise<ApiError> {
   const problem = await response
     .json()

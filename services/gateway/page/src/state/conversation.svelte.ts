@@ -1,4 +1,7 @@
-/** One conversation: questions, and their answers as they stream in. */
+/**
+ * One conversation for each twin: questions, and their answers as they stream in. This tab remembers them over a
+ * reload, and forgets them when it is closed.
+ */
 
 import { ApiError, body, events, request } from "../api";
 import type { Chunk, Citation, Finished, Started, Support } from "../types";
@@ -8,6 +11,11 @@ import { session } from "./session.svelte";
 const STEP = 40;
 /** Messages of the conversation that are sent along; the gateway keeps them within its own budget. */
 const HISTORY = 20;
+/** Turns of one conversation that outlive a reload. */
+const KEPT = 30;
+
+/** A turn as it is remembered. */
+type Kept = Pick<Turn, "question" | "model" | "text" | "citations" | "support" | "started" | "finished">;
 
 export class Turn {
   readonly id = crypto.getRandomValues(new Uint32Array(1))[0]!;
@@ -19,9 +27,11 @@ export class Turn {
   state = $state<"waiting" | "streaming" | "done" | "stopped" | "failed">("waiting");
   problem = $state.raw<ApiError | null>(null);
 
+  /** `remembered`: from before a reload, so it is not read aloud again. */
   constructor(
     readonly question: string,
     readonly model: string,
+    readonly remembered = false,
   ) {}
 
   get open(): boolean {
@@ -32,6 +42,22 @@ export class Turn {
 class Conversation {
   turns = $state<Turn[]>([]);
   #abort: AbortController | null = null;
+  /** Where this conversation is remembered; null: nowhere yet. */
+  #place: string | null = null;
+
+  constructor() {
+    addEventListener("pagehide", () => this.#keep(this.#place, this.turns));
+  }
+
+  /** Go on with the conversation that this key has with this twin. */
+  open(key: string, model: string): void {
+    const place = `twin.conversation.${key}.${model}`;
+    if (place === this.#place) return;
+    this.#keep(this.#place, this.turns);
+    this.stop();
+    this.#place = place;
+    this.turns = remembered(place);
+  }
 
   get busy(): boolean {
     return this.turns.at(-1)?.open ?? false;
@@ -50,6 +76,8 @@ class Conversation {
     // The element as the array holds it is the one that the page watches.
     const turn = this.turns.at(-1)!;
     const abort = new AbortController();
+    const place = this.#place;
+    const turns = this.turns;
     this.#abort = abort;
     try {
       await answer(turn, [...messages, { role: "user", content: question }], abort.signal);
@@ -61,6 +89,8 @@ class Conversation {
       else throw error;
     } finally {
       if (this.#abort === abort) this.#abort = null;
+      // Unless it was begun anew meanwhile.
+      if (this.turns === turns || this.#place !== place) this.#keep(place, turns);
     }
   }
 
@@ -77,7 +107,40 @@ class Conversation {
   clear(): void {
     this.stop();
     this.turns = [];
+    this.#keep(this.#place, this.turns);
   }
+
+  #keep(place: string | null, turns: Turn[]): void {
+    if (place === null) return;
+    const kept = turns
+      .filter((turn) => turn.text)
+      .slice(-KEPT)
+      .map((turn): Kept => {
+        const { question, model, text, citations, support, started, finished } = turn;
+        return { question, model, text, citations, support, started, finished };
+      });
+    try {
+      if (kept.length === 0) sessionStorage.removeItem(place);
+      else sessionStorage.setItem(place, JSON.stringify(kept));
+    } catch (error) {
+      // Storage is full, or shut off: this conversation ends with the page.
+      if (!(error instanceof DOMException)) throw error;
+    }
+  }
+}
+
+function remembered(place: string): Turn[] {
+  let kept: Kept[];
+  try {
+    kept = JSON.parse(sessionStorage.getItem(place) ?? "[]") as Kept[];
+  } catch (error) {
+    if (!(error instanceof DOMException)) throw error;
+    return [];
+  }
+  return kept.map(({ question, model, ...rest }) =>
+    // An answer that the reload cut off stays as far as it had come.
+    Object.assign(new Turn(question, model, true), rest, { state: rest.finished ? "done" : "stopped" }),
+  );
 }
 
 function fail(turn: Turn, problem: ApiError): void {

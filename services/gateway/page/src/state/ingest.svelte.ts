@@ -1,6 +1,7 @@
 /** What is about to be brought in, and for whom. */
 
 import { ApiError } from "../api";
+import { MOST, walk, type Named } from "./dropped";
 import { jobs } from "./jobs.svelte";
 import { session } from "./session.svelte";
 
@@ -18,6 +19,8 @@ class Ingest {
   typedAuthor = $state<string | null>(null);
   addresses = $state("");
   sending = $state("");
+  /** The part of an upload that is sent, 0 to 1; null where nothing is being sent. */
+  sent = $state<number | null>(null);
   problem = $state("");
   #once = "";
 
@@ -39,21 +42,37 @@ class Ingest {
     return sent;
   }
 
-  async upload(files: File[]): Promise<void> {
+  async upload(files: Named[]): Promise<void> {
     if (files.length === 0) return;
-    await this.#try(`Sending ${files.length === 1 ? files[0]!.name : `${files.length} files`} …`, (once) =>
-      jobs.upload(this.author.trim(), files, once),
-    );
+    if (files.length > MOST) {
+      this.problem = `More than ${MOST} files at once are too many for the page: run \`twin ingest FOLDER\`.`;
+      return;
+    }
+    await this.#try(`Sending ${files.length === 1 ? files[0]!.name : `${files.length} files`} …`, async (once) => {
+      try {
+        await jobs.upload(this.author.trim(), files, once, (part) => (this.sent = part));
+      } finally {
+        this.sent = null;
+      }
+    });
   }
 
   async drop(data: DataTransfer): Promise<void> {
-    const entries = [...data.items].map((item) => item.webkitGetAsEntry());
-    const files = [...data.files];
-    if (entries.some((entry) => entry?.isDirectory)) {
-      this.problem = "A folder cannot be dropped here: drop its files, or run `twin ingest FOLDER`.";
+    // Both are empty once the event is over: they are taken before anything is waited for.
+    const entries = [...data.items].map((item) => item.webkitGetAsEntry()).filter((entry) => entry !== null);
+    const files = [...data.files].map((file): Named => ({ file, name: file.name }));
+    if (!entries.some((entry) => entry.isDirectory)) return this.upload(files);
+    this.problem = "";
+    let found: Named[];
+    try {
+      found = await walk(entries);
+    } catch (error) {
+      if (!(error instanceof DOMException)) throw error;
+      this.problem = `The browser may not read what was dropped (${error.message}): run \`twin ingest FOLDER\`.`;
       return;
     }
-    await this.upload(files);
+    if (found.length === 0) this.problem = "There is no file in this folder, hidden ones apart.";
+    await this.upload(found);
   }
 
   async #try(doing: string, send: (once: string) => Promise<void>): Promise<boolean> {

@@ -3,10 +3,11 @@
  * event stream and, where that breaks, asks and connects again.
  */
 
-import { ApiError, body, events, json, request } from "../api";
+import { ApiError, body, events, json, request, upload } from "../api";
 import type { Job } from "../types";
 import { library } from "./library.svelte";
 import { session } from "./session.svelte";
+import type { Named } from "./dropped";
 
 /** Jobs that ended this recently are still shown after a reload, if something in them failed. */
 const RECENT = 24 * 3600 * 1000;
@@ -45,14 +46,17 @@ class Jobs {
 
   /** `once` makes a repeated press, or a second try after a lost answer, the same job. */
   async start(author: string, addresses: string[], once: string): Promise<void> {
-    await this.#begin(body({ author, sources: addresses }), "/v1/ingest-jobs", once);
+    const init = body({ author, sources: addresses });
+    const headers = { ...(init.headers as Record<string, string>), "Idempotency-Key": once };
+    this.#begun(await json<Job>("/v1/ingest-jobs", { ...init, headers }));
   }
 
-  async upload(author: string, files: File[], once: string): Promise<void> {
+  /** `sent` is told which part of the bytes, 0 to 1, is on its way. */
+  async upload(author: string, files: Named[], once: string, sent: (part: number) => void): Promise<void> {
     const form = new FormData();
     form.set("author", author);
-    for (const file of files) form.append("file", file, file.name);
-    await this.#begin({ method: "POST", body: form }, "/v1/documents", once);
+    for (const { file, name } of files) form.append("file", file, name);
+    this.#begun(await upload<Job>("/v1/documents", form, { "Idempotency-Key": once }, sent));
   }
 
   async cancel(job: Job): Promise<void> {
@@ -72,9 +76,7 @@ class Jobs {
     sessionStorage.setItem(SEEN, JSON.stringify([...dismissed, job.id].slice(-200)));
   }
 
-  async #begin(init: RequestInit, path: string, once: string): Promise<void> {
-    const headers = { ...(init.headers as Record<string, string>), "Idempotency-Key": once };
-    const job = await json<Job>(path, { ...init, headers });
+  #begun(job: Job): void {
     this.#put(job);
     void this.#follow(job.id);
   }

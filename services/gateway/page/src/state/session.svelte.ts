@@ -28,9 +28,19 @@ class Session {
   status = $state<Status | null>(null);
   /** Twins that may be asked: "twin" (everyone at once) first, then each author. */
   models = $state<string[]>(["twin"]);
-  model = $state("twin");
+  #model = $state(sessionStorage.getItem("twin.model") ?? "twin");
   theme = $state<Theme>((stored("twin.theme") as Theme | null) ?? "system");
   singleKeys = $state(stored("twin.singleKeys") !== "off");
+
+  get model(): string {
+    return this.#model;
+  }
+
+  /** This tab keeps it over a reload. */
+  set model(name: string) {
+    this.#model = name;
+    sessionStorage.setItem("twin.model", name);
+  }
 
   get mayWrite(): boolean {
     return this.status !== null && this.status.key.role !== "reader";
