@@ -325,13 +325,12 @@ async def _first_tokens(
 
 async def first_words(http: httpx.AsyncClient, question: str, support: str) -> tuple[float, str]:
     """Milliseconds to the first words, and the evidence."""
-    began, evidence = time.perf_counter(), ""
-    async with aclosing(chunks(http, question, support)) as events:  # type: ignore[type-var]
-        async for each in events:
-            evidence = each.get("twin", {}).get("started", {}).get("evidence", "") or evidence
-            if each["choices"][0]["delta"].get("content"):
-                return (time.perf_counter() - began) * 1000, evidence
-    return (time.perf_counter() - began) * 1000, evidence
+    began, first, evidence = time.perf_counter(), 0.0, ""
+    async for each in chunks(http, question, support):
+        evidence = each.get("twin", {}).get("started", {}).get("evidence", "") or evidence
+        if each["choices"][0]["delta"].get("content"):
+            first = first or (time.perf_counter() - began) * 1000
+    return first, evidence
 
 
 async def alone(model: LanguageModel, sent: Sequence[Message]) -> tuple[float, float]:
