@@ -12,7 +12,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -47,10 +47,11 @@ class Process:
     log: Path
     running: subprocess.Popen[bytes] | None = None
 
-    def start(self) -> None:
+    def start(self, arguments: Sequence[str] = ()) -> None:
+        """`arguments`: of Python, where it is to be started otherwise."""
         with self.log.open("ab") as log:
             self.running = subprocess.Popen(
-                [sys.executable, "-m", f"services.{self.service}"], cwd=ROOT, env=self.environment, stdout=log, stderr=log
+                [sys.executable, *(arguments or ("-m", f"services.{self.service}"))], cwd=ROOT, env=self.environment, stdout=log, stderr=log
             )  # fmt: skip
 
     async def ready(self, seconds: float = READY_SECONDS) -> None:
