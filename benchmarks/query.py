@@ -9,7 +9,7 @@ after one another, in random order.
     search       peer: the question's encoding, then the two searches of the index, run as a search runs them
     quotations   peer: the same question as a search; the whole answer, and the same as a stream
     first token  peer: the engine alone, asked with the very prompt that Twin sent; the engine is a stub of fixed speed
-                 (benchmarks/engine.py) in a process of its own
+                 (benchmarks/slow_engine.py) in a process of its own
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ import httpx
 import numpy as np
 from httpx_sse import aconnect_sse
 
-from benchmarks import engine
+from benchmarks import slow_engine
 from benchmarks.retrieval import lines
 from services import clients, embedded, telemetry
 from services.adapters import open_adapter
@@ -271,7 +271,7 @@ async def quotations(twin: embedded.Twin, plain: Plain, http: httpx.AsyncClient,
 
 
 async def first_tokens(directory: Path, questions: Sequence[str]) -> None:
-    with subprocess.Popen([sys.executable, "-m", "benchmarks.engine"], stdout=subprocess.PIPE, text=True) as stub:
+    with subprocess.Popen([sys.executable, "-m", "benchmarks.slow_engine"], stdout=subprocess.PIPE, text=True) as stub:
         try:
             assert stub.stdout is not None  # for the type checker
             address = f"127.0.0.1:{stub.stdout.readline().strip()}"
@@ -316,7 +316,9 @@ async def _first_tokens(
         table.add("the engine's first sentence", sentence)
         table.add("first token, mark", marked)
         table.add("first token, replace", replaced)
-    set_up = f"stub of {engine.PREFILL * 1000:.0f} ms and {1 / engine.TOKEN:.0f} tokens/s, {counted - 2} questions"
+    set_up = (
+        f"stub of {slow_engine.PREFILL * 1000:.0f} ms and {1 / slow_engine.TOKEN:.0f} tokens/s, {counted - 2} questions"
+    )
     rows = ["search", "the engine's first token", "the engine's first sentence"]
     table.print(f"first token ({set_up})", [*rows, "first token, mark", "first token, replace"])
     table.above("first token, mark", ["the engine's first token", "search"], 10)
