@@ -11,6 +11,7 @@ followed: the conversation goes to the named host and no other.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
@@ -23,7 +24,14 @@ from huggingface_hub import AsyncInferenceClient, ChatCompletionInputStreamOptio
 from huggingface_hub.errors import InferenceTimeoutError, OverloadedError, TextGenerationError, ValidationError
 
 from services import telemetry
-from services.adapters.language_model_openai import CHARACTERS_A_TOKEN, CONNECT, MESSAGE_TOKENS, SILENCE, queued
+from services.adapters.language_model_openai import (
+    CHARACTERS_A_TOKEN,
+    CLOSING,
+    CONNECT,
+    MESSAGE_TOKENS,
+    SILENCE,
+    queued,
+)
 from services.domain import Message, Usage
 from services.errors import (
     DeadlineExceeded,
@@ -198,15 +206,22 @@ class _Lines(httpx2.AsyncByteStream):
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         held = b""
-        async for part in self._stream:
+        parts = aiter(self._stream)
+        async for part in parts:
             part = held + part
             for found, written in BREAKS:
                 part = part.replace(found, written)
+            if part.rstrip().endswith(b"data: [DONE]"):
+                try:
+                    async with asyncio.timeout(CLOSING):
+                        await anext(parts, None)
+                except TimeoutError:
+                    pass
+                yield part
+                return
             # A character of two or three bytes may go on in the next part.
             held = next((part[-n:] for n in (2, 1) if any(each.startswith(part[-n:]) for each, _ in BREAKS)), b"")
-            if part.rstrip().endswith(b"data: [DONE]"):
-                held = part
-            elif part := part.removesuffix(held):
+            if part := part.removesuffix(held):
                 yield part
         if held:
             yield held

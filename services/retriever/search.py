@@ -44,12 +44,17 @@ async def embed(encoder: Encoder, query: str) -> Vectors:
 
 
 async def _in_pieces(encoder: Encoder, query: str) -> Vectors:
+    # In a thread: an encoder's tokenizer may be on another machine.
+    mean = (await encoder.encode(await asyncio.to_thread(_pieces, encoder, query))).mean(axis=0)
+    normalised: Vectors = mean / max(float(np.linalg.norm(mean)), 1e-9)
+    return normalised
+
+
+def _pieces(encoder: Encoder, query: str) -> list[str]:
     window = encoder.identity.window
     room = window - encoder.count([""])[0]
     spans = encoder.token_spans(query)
     pieces = [query[spans[at][0] : spans[min(at + room, len(spans)) - 1][1]] for at in range(0, len(spans), room)]
     # A piece cut out of its text can be one token longer than it was in it.
     fitting = [piece for piece, tokens in zip(pieces, encoder.count(pieces), strict=True) if tokens <= window]
-    mean = (await encoder.encode(fitting or [query[: spans[room // 2][1]]])).mean(axis=0)
-    normalised: Vectors = mean / max(float(np.linalg.norm(mean)), 1e-9)
-    return normalised
+    return fitting or [query[: spans[room // 2][1]]]

@@ -1,8 +1,10 @@
-"""What every encoder promises; an adapter joins by one more entry in URLS."""
+"""What every encoder promises; an adapter joins by one more entry in URLS, one that needs a server or a model by one
+more in ENCODERS."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +13,10 @@ import pytest
 from services.adapters import open_adapter
 from services.errors import Misconfigured, TooLarge
 from services.ports import Encoder
+from tests.servers import tei
 
 URLS = ["hashing://384", "hashing://64", "onnx://"]
+ENCODERS = [*URLS, "tei", "tei with its tokenizer here"]
 TEXTS = [
     "The lighthouse keeper wrote letters to the harbour master.",
     "Set max_tokens in the request body; fooBar() returns it.",
@@ -24,9 +28,22 @@ TEXTS = [
 ]
 
 
-@pytest.fixture(params=URLS)
+@pytest.fixture(scope="module")
+def tei_url() -> Iterator[str]:
+    with tei.running(tei.Tei()) as server:
+        yield server.url
+
+
+@pytest.fixture(params=ENCODERS)
 async def encoder(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Encoder]:
-    opened: Encoder = await open_adapter("encoder", request.param, tmp_path)
+    url = request.param
+    if url.startswith("tei"):
+        url = request.getfixturevalue("tei_url")
+        if request.param != "tei":
+            tokenizer = tmp_path / "tokenizer.json"
+            tokenizer.write_text(tei.Tei()._tokenizer.to_str())
+            url += f"?tokenizer={tokenizer}"
+    opened: Encoder = await open_adapter("encoder", url, tmp_path)
     yield opened
     await opened.close()
     await opened.close()
@@ -57,22 +74,26 @@ async def test_near_is_near(encoder: Encoder) -> None:
 
 
 async def test_spans_and_counts(encoder: Encoder) -> None:
-    """Spans are in order, inside the text, and as many as count says, but for special tokens."""
-    special = encoder.count([""])[0]
-    for text in TEXTS:
-        spans = encoder.token_spans(text)
+    """Spans are in order, inside the text, and as many as count says, but for special tokens. Both are called in
+    threads: a tokenizer may be on another machine."""
+    special = (await asyncio.to_thread(encoder.count, [""]))[0]
+    counts = await asyncio.to_thread(encoder.count, TEXTS * 10)
+    assert counts == counts[: len(TEXTS)] * 10
+    for text, count in zip(TEXTS, counts[: len(TEXTS)], strict=True):
+        spans = await asyncio.to_thread(encoder.token_spans, text)
         assert all(0 <= start < end <= len(text) for start, end in spans)
         assert spans == sorted(spans)
-        assert encoder.count([text]) == [len(spans) + special]
+        assert count == len(spans) + special
+    assert await asyncio.to_thread(encoder.count, []) == []
 
 
 @pytest.mark.promise(4)
 async def test_nothing_is_truncated(encoder: Encoder) -> None:
     """A text that fills the window is embedded, one beyond it is TooLarge, alone or among others."""
     window = encoder.identity.window
-    special = encoder.count([""])[0]
+    special = (await asyncio.to_thread(encoder.count, [""]))[0]
     full = " ".join(["word"] * (window - special))
-    assert encoder.count([full]) == [window]
+    assert await asyncio.to_thread(encoder.count, [full]) == [window]
     assert (await encoder.encode([full])).shape == (1, encoder.identity.dimensions)
     with pytest.raises(TooLarge):
         await encoder.encode(["short", full + " word"])
@@ -90,10 +111,3 @@ async def test_wrong_settings_are_refused(url: str, tmp_path: Path) -> None:
     """A URL that names nothing there is is Misconfigured, saying what would be right."""
     with pytest.raises(Misconfigured, match="TWIN_ENCODER_URL"):
         await open_adapter("encoder", url, tmp_path)
-
-
-async def test_no_reranker(tmp_path: Path) -> None:
-    """none:// is no reranker at all."""
-    assert await open_adapter("reranker", "none://", tmp_path) is None
-    with pytest.raises(Misconfigured):
-        await open_adapter("reranker", "none://more", tmp_path)
