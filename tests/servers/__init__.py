@@ -1,6 +1,7 @@
 """The servers that Twin's adapters are tested against, built, started and stopped without Docker.
 
     python -m tests.servers up [--only weaviate,redis]     starts them and prints the variables that name them
+    python -m tests.servers build                          only makes them: a test that did would run out of its time
     python -m tests.servers status
     python -m tests.servers down                           ends them and takes their data
 

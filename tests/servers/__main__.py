@@ -1,4 +1,4 @@
-"""python -m tests.servers up|down|status [--only weaviate,ferretdb,redis,jaeger,prometheus,toxiproxy]
+"""python -m tests.servers build|up|down|status [--only weaviate,ferretdb,redis,jaeger,prometheus,toxiproxy]
 
 `up` prints `export NAME=value` lines on stdout, and what it does on stderr: eval "$(python -m tests.servers up)".
 """
@@ -9,13 +9,13 @@ import argparse
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
-from tests.servers.obtain import Missing
+from tests.servers.obtain import Missing, obtain
 from tests.servers.run import PLANS, started_by_hand, sweep
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.servers")
-    parser.add_argument("what", choices=("up", "down", "status"))
+    parser.add_argument("what", choices=("build", "up", "down", "status"))
     parser.add_argument("--only", default="", help=f"some of {','.join(PLANS)}; all where left out")
     given = parser.parse_args()
     names = [each for each in given.only.replace(" ", ",").split(",") if each] or list(PLANS)
@@ -37,6 +37,9 @@ def main() -> int:
 
     def start(name: str) -> None:
         try:
+            if given.what == "build":
+                print(f"{name}: {obtain(name)}", file=sys.stderr, flush=True)
+                return
             found = name in servers.running()
             made = servers.start(name)
         except Missing as error:

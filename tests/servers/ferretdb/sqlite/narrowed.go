@@ -15,7 +15,7 @@ var plain = regexp.MustCompile(`^[A-Za-z0-9_]+$`)
 
 // narrowed is a condition in SQL that every document which the filter matches meets, so that SQLite walks an index and
 // FerretDB decodes few of the others: by itself it decodes the whole collection for almost any filter. It filters what
-// is left again. Looked at are strings that a field equals or is one of.
+// is left again. Looked at are strings and integers that a field equals or is one of.
 func narrowed(filter *types.Document) (string, []any) {
 	var conditions []string
 	var args []any
@@ -70,18 +70,32 @@ func among(key string, value any) (string, []any) {
 			wanted = append(wanted, must.NotFail(array.Get(i)))
 		}
 	}
-	var args []any
+	var texts, values []any
 	for _, each := range wanted {
-		if _, ok := each.(string); !ok {
+		switch each.(type) {
+		case string:
+			texts = append(texts, string(must.NotFail(sjson.MarshalSingleValue(each))))
+			values = append(values, each)
+		case int32, int64:
+			values = append(values, each)
+		default:
 			return "", nil
 		}
-		args = append(args, string(must.NotFail(sjson.MarshalSingleValue(each))))
 	}
-	marks := strings.TrimPrefix(strings.Repeat(", ?", len(args)), ", ")
+	marks := strings.TrimPrefix(strings.Repeat(", ?", len(values)), ", ")
 	if key == "_id" {
-		return fmt.Sprintf("%s IN (%s)", metadata.IDColumn, marks), args
+		if len(texts) < len(values) {
+			return "", nil
+		}
+		return fmt.Sprintf("%s IN (%s)", metadata.IDColumn, marks), texts
 	}
 	// An array matches by its elements; as JSON it begins with a bracket, which sorts between these two.
 	column := fmt.Sprintf("%s->%q", metadata.DefaultColumn, key)
-	return fmt.Sprintf(`(%s IN (%s) OR (%s >= '[' AND %s < '\'))`, column, marks, column, column), args
+	array := fmt.Sprintf(`(%s >= '[' AND %s < '\')`, column, column)
+	holds := fmt.Sprintf("EXISTS (SELECT 1 FROM json_each(%s) WHERE value IN (%s))", column, marks)
+	if len(texts) < len(values) {
+		// A number has more than one way to be written.
+		return fmt.Sprintf("(NOT %s OR %s)", array, holds), values
+	}
+	return fmt.Sprintf("(%s IN (%s) OR (%s AND %s))", column, marks, array, holds), append(texts, values...)
 }
