@@ -238,13 +238,13 @@ class _Handling:
     async def __aenter__(self) -> _Handling:
         metadata = dict(self.context.invocation_metadata() or ())
         service, _, method = self.name.partition("/")
-        self._spanning = telemetry.span(
+        self._span = telemetry.begin(
             f"twin.v1.{self.name}",
             telemetry.SpanKind.SERVER,
             {"rpc.system": "grpc", "rpc.service": f"twin.v1.{service}", "rpc.method": method},
             parent={"traceparent": str(metadata.get("traceparent", ""))},
         )
-        self._span = self._spanning.__enter__()
+        telemetry.enter(self._span)
         telemetry.RPC_RUNNING.inc()
         return self
 
@@ -270,7 +270,7 @@ class _Handling:
             self._span.set_attribute("rpc.grpc.status_code", grpc.StatusCode[code].value[0])
             if code != "OK":
                 self._span.set_attribute("error.type", code)
-            self._spanning.__exit__(None, None, None)
+            self._span.end()
 
 
 def _translate(error: BaseException, name: str) -> TwinError:

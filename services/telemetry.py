@@ -189,9 +189,23 @@ def span(
             raise
 
 
-def begin(name: str, kind: SpanKind, attributes: Mapping[str, Any] | None = None) -> Span:
+def begin(
+    name: str,
+    kind: SpanKind,
+    attributes: Mapping[str, Any] | None = None,
+    *,
+    parent: Mapping[str, str] | None = None,
+) -> Span:
     """A span that its maker ends, for what streams: it is not the current one for who reads the stream."""
-    return tracer().start_span(name, None, kind, attributes)
+    return tracer().start_span(
+        name, _propagator.extract(dict(parent)) if parent is not None else None, kind, attributes
+    )
+
+
+def enter(made: Span) -> None:
+    """Make a span the current one for the rest of this task: for tasks that do one thing, and may be closed from
+    another context, where leaving it would fail."""
+    contexts.attach(within(made))
 
 
 def within(made: Span) -> contexts.Context:
