@@ -134,7 +134,7 @@ async def test_nobody_there(tmp_path: Path) -> None:
 
 async def test_a_server_that_hangs_or_dies(tmp_path: Path) -> None:
     """A stopped server makes calls Unavailable within their time, and the same adapter works on once it runs again; a
-    killed one makes them Unavailable."""
+    killed one makes them Unavailable, and what was written is there when it is back."""
     if not obtain.cached("ferretdb"):
         pytest.skip("needs ferretdb: `make servers-up SERVERS=ferretdb` builds it")
     servers = run.Servers(tmp_path)
@@ -162,6 +162,8 @@ async def test_a_server_that_hangs_or_dies(tmp_path: Path) -> None:
         os.kill(server.pid, signal.SIGKILL)
         with pytest.raises(Unavailable):
             await jobs.put([Job("b", CRAWL, "alpha", "t")])
+        await asyncio.to_thread(servers.restart, "ferretdb")
+        assert await jobs.put([Job("a", CRAWL, "alpha", "t"), Job("b", CRAWL, "alpha", "t")]) == 1
         await jobs.close()
     finally:
         servers.stop()

@@ -1,7 +1,7 @@
 """Starts servers and ends them, by a file that says which run.
 
 Comes in: names and a directory for that file. Goes out: the environment variables that name what runs. Does not know:
-how a program was had. A process is ended only where its id, its program and its start time are those written down.
+how a program was had. A process is ended only where its id and its start time are those written down.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import psutil
@@ -37,7 +37,8 @@ class Plan:
     arguments: list[str]
     variables: dict[str, str]
     """What tests find it by."""
-    ready: Callable[[], bool]
+    ready: str
+    """http://…: answers with 200; redis://…: answers a PING; tcp://…: listens."""
     environment: dict[str, str] = field(default_factory=dict)
 
 
@@ -47,7 +48,9 @@ class Running:
     pid: int
     started: float
     """By the system's clock, as psutil tells it: with the id it names one process for good."""
-    program: str
+    arguments: list[str]
+    environment: dict[str, str]
+    ready: str
     directory: str
     variables: dict[str, str]
 
@@ -73,30 +76,23 @@ def free_ports(count: int) -> list[int]:
             each.close()
 
 
-def _answers(url: str) -> Callable[[], bool]:
-    # A proxy that the environment names has no business here.
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-
-    def ready() -> bool:
-        try:
-            with opener.open(url, timeout=2) as response:
+def _answers(ready: str) -> bool:
+    """Whether what a plan calls ready is so."""
+    scheme, _, address = ready.partition("://")
+    try:
+        if scheme == "http":
+            # A proxy that the environment names has no business here.
+            opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+            with opener.open(ready, timeout=2) as response:
                 return bool(response.status == 200)
-        except (urllib.error.URLError, OSError):
-            return False
-
-    return ready
-
-
-def _listens(port: int, say: bytes = b"", hear: bytes = b"") -> Callable[[], bool]:
-    def ready() -> bool:
-        try:
-            with socket.create_connection(("127.0.0.1", port), timeout=2) as connection:
-                connection.sendall(say)
-                return connection.recv(len(hear)) == hear if hear else True
-        except OSError:
-            return False
-
-    return ready
+        host, _, port = address.partition(":")
+        with socket.create_connection((host, int(port)), timeout=2) as connection:
+            if scheme == "redis":
+                connection.sendall(b"PING\r\n")
+                return connection.recv(5) == b"+PONG"
+            return True
+    except (urllib.error.URLError, OSError):
+        return False
 
 
 def _weaviate(program: Path, directory: Path) -> Plan:
@@ -123,7 +119,7 @@ def _weaviate(program: Path, directory: Path) -> Plan:
     return Plan(
         [str(program), "--scheme", "http", "--host", "127.0.0.1", "--port", str(port)],
         {"TWIN_TEST_WEAVIATE_URL": f"weaviate://127.0.0.1:{port}?grpc_port={grpc}"},
-        _answers(f"http://127.0.0.1:{port}/v1/.well-known/ready"),
+        f"http://127.0.0.1:{port}/v1/.well-known/ready",
         environment,
     )
 
@@ -133,7 +129,7 @@ def _ferretdb(program: Path, directory: Path) -> Plan:
     return Plan(
         [str(program), f"127.0.0.1:{port}", str(directory)],
         {"TWIN_TEST_MONGODB_URL": f"mongodb://127.0.0.1:{port}"},
-        _listens(port),
+        f"tcp://127.0.0.1:{port}",
     )
 
 
@@ -147,7 +143,7 @@ def _redis(program: Path, directory: Path) -> Plan:
     return Plan(
         [str(server), "--bind", "127.0.0.1", "--port", str(port), "--dir", str(directory), "--save", ""],
         {"TWIN_TEST_REDIS_URL": f"redis://127.0.0.1:{port}"},
-        _listens(port, b"PING\r\n", b"+PONG"),
+        f"redis://127.0.0.1:{port}",
         {"LD_LIBRARY_PATH": libraries},
     )
 
@@ -166,7 +162,7 @@ def _jaeger(program: Path, directory: Path) -> Plan:
             "TWIN_TEST_JAEGER_URL": f"http://127.0.0.1:{query}",
             "TWIN_TEST_OTLP_URL": f"http://127.0.0.1:{otlp}",
         },
-        _answers(f"http://127.0.0.1:{query}/api/services"),
+        f"http://127.0.0.1:{query}/api/services",
         {"SPAN_STORAGE_TYPE": "memory"},
     )
 
@@ -187,7 +183,7 @@ def _prometheus(program: Path, directory: Path) -> Plan:
             f"--web.listen-address=127.0.0.1:{port}", "--log.level=warn", "--enable-feature=exemplar-storage",
         ],
         {"TWIN_TEST_PROMETHEUS_URL": f"http://127.0.0.1:{port}", "TWIN_TEST_PROMETHEUS_TARGETS": str(targets)},
-        _answers(f"http://127.0.0.1:{port}/-/ready"),
+        f"http://127.0.0.1:{port}/-/ready",
     )  # fmt: skip
 
 
@@ -196,7 +192,7 @@ def _toxiproxy(program: Path, directory: Path) -> Plan:
     return Plan(
         [str(program), "-host", "127.0.0.1", "-port", str(port)],
         {"TWIN_TEST_TOXIPROXY_URL": f"http://127.0.0.1:{port}"},
-        _answers(f"http://127.0.0.1:{port}/version"),
+        f"http://127.0.0.1:{port}/version",
     )
 
 
@@ -218,18 +214,31 @@ class Servers:
         self._lock = state / "running.lock"
 
     def running(self) -> dict[str, Running]:
-        """Those that still run."""
+        """Those that run: one that was killed is not among them."""
         return {each.name: each for each in self._written() if each.process() is not None}
 
     def start(self, name: str) -> Running:
         """The server, started first where it does not run. Missing."""
         program = obtain(name)
         with locked(self._lock):
-            running = self.running()
-            if name not in running:
-                running[name] = _started(name, program)
-                self._write(list(running.values()))
-            return running[name]
+            written = {each.name: each for each in self._written()}
+            found = written.get(name)
+            if found is not None and found.process() is not None:
+                return found
+            if found is not None:
+                shutil.rmtree(found.directory, ignore_errors=True)
+            written[name] = _started(name, program)
+            self._write(list(written.values()))
+            return written[name]
+
+    def restart(self, name: str) -> Running:
+        """The server again, on its ports and its data, after it was killed; ended first where it runs. Missing."""
+        with locked(self._lock):
+            written = {each.name: each for each in self._written()}
+            _stopped(written[name])
+            written[name] = _launched(written[name])
+            self._write(list(written.values()))
+            return written[name]
 
     def stop(self, names: Sequence[str] = tuple(PLANS)) -> list[str]:
         """End these and take their data; which were ended."""
@@ -238,7 +247,8 @@ class Servers:
             ended = [each for each in written if each.name in names]
             alive = [each for each in ended if each.process() is not None]
             for each in ended:
-                _ended(each)
+                _stopped(each)
+                shutil.rmtree(each.directory, ignore_errors=True)
             self._write([each for each in written if each.name not in names])
             return [each.name for each in alive]
 
@@ -257,44 +267,53 @@ class Servers:
 
 
 def _started(name: str, program: Path) -> Running:
-    for attempt in range(1, ATTEMPTS + 1):
-        directory = Path(tempfile.mkdtemp(prefix=f"twin-{name}-"))
-        plan = PLANS[name](program, directory)
-        log = directory / "log"
-        inherited = {key: value for key, value in os.environ.items() if not key.startswith(("TWIN_", "OTEL_"))}
-        with log.open("wb") as output:
-            process = subprocess.Popen(
-                plan.arguments,
-                cwd=directory,
-                env={**inherited, **plan.environment},
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                # Interrupting the tests is not to take it away under them.
-                start_new_session=True,
-            )
-        running = Running(
-            name,
-            process.pid,
-            psutil.Process(process.pid).create_time(),
-            plan.arguments[0],
-            str(directory),
-            plan.variables,
+    for _ in range(ATTEMPTS - 1):
+        try:
+            return _planned(name, program)
+        except Missing:
+            continue
+    return _planned(name, program)
+
+
+def _planned(name: str, program: Path) -> Running:
+    directory = Path(tempfile.mkdtemp(prefix=f"twin-{name}-"))
+    plan = PLANS[name](program, directory)
+    planned = Running(name, 0, 0.0, plan.arguments, plan.environment, plan.ready, str(directory), plan.variables)
+    try:
+        return _launched(planned)
+    except BaseException:
+        shutil.rmtree(directory, ignore_errors=True)
+        raise
+
+
+def _launched(planned: Running) -> Running:
+    """As planned, and ready. Missing, with what it said last, and ended where it is not."""
+    log = Path(planned.directory) / "log"
+    inherited = {key: value for key, value in os.environ.items() if not key.startswith(("TWIN_", "OTEL_"))}
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            planned.arguments,
+            cwd=planned.directory,
+            env={**inherited, **planned.environment},
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            # Interrupting the tests is not to take it away under them.
+            start_new_session=True,
         )
-        end = time.monotonic() + READY_SECONDS
-        while time.monotonic() < end and process.poll() is None:
-            if plan.ready():
-                return running
-            time.sleep(0.05)
-        said = log.read_text(errors="replace").strip().splitlines()[-3:]
-        _ended(running)
-        process.wait()
-        if attempt == ATTEMPTS:
-            raise Missing(f"{name} did not start: {' / '.join(said) or 'it said nothing'}")
-    raise AssertionError("unreachable")
+    running = replace(planned, pid=process.pid, started=psutil.Process(process.pid).create_time())
+    end = time.monotonic() + READY_SECONDS
+    while time.monotonic() < end and process.poll() is None:
+        if _answers(planned.ready):
+            return running
+        time.sleep(0.05)
+    _stopped(running)
+    process.wait()
+    said = log.read_text(errors="replace").strip().splitlines()[-3:]
+    raise Missing(f"{planned.name} did not start: {' / '.join(said) or 'it said nothing'}")
 
 
-def _ended(running: Running) -> None:
+def _stopped(running: Running) -> None:
     end = time.monotonic() + STOP_SECONDS
     process = running.process()
     if process is not None:
@@ -307,7 +326,6 @@ def _ended(running: Running) -> None:
         process.kill()
         while running.process() is not None:
             time.sleep(0.02)
-    shutil.rmtree(running.directory, ignore_errors=True)
 
 
 def started_by_hand() -> Servers:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 from pathlib import Path
 
@@ -34,6 +35,22 @@ def test_started_once_and_ended_with_nothing_left(servers: run.Servers, tmp_path
     assert servers.stop() == []
 
 
+def test_a_killed_one_comes_back_where_it_was(servers: run.Servers) -> None:
+    """On the same ports and data, as a restarted machine's would; a start after the kill makes a new one."""
+    first = servers.start("redis")
+    try:
+        os.kill(first.pid, signal.SIGKILL)
+        assert servers.running() == {}
+        again = servers.restart("redis")
+        assert again.pid != first.pid
+        assert (again.variables, again.directory) == (first.variables, first.directory)
+        os.kill(again.pid, signal.SIGKILL)
+        assert servers.start("redis").directory != first.directory
+        assert not Path(first.directory).exists()
+    finally:
+        servers.stop()
+
+
 def test_another_process_under_the_same_id_is_left_alone(servers: run.Servers, tmp_path: Path) -> None:
     """Ids are given again: one that started at another moment is not ours, and is not ended."""
     with subprocess.Popen(["sleep", "60"]) as other:
@@ -41,7 +58,7 @@ def test_another_process_under_the_same_id_is_left_alone(servers: run.Servers, t
             directory = tmp_path / "data"
             directory.mkdir()
             began = psutil.Process(other.pid).create_time()
-            ours = run.Running("redis", other.pid, began - 5, "redis-server", str(directory), {})
+            ours = run.Running("redis", other.pid, began - 5, [], {}, "", str(directory), {})
             servers._write([ours])
             assert servers.running() == {}
             assert servers.stop() == []
