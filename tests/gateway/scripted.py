@@ -320,7 +320,8 @@ class Services:
         if question == "overloaded":
             raise Overloaded("Too many answers at once. Try again in a moment.", retry_after=2.5)
         scope = wire.from_wire(request.scope, Scope)
-        passages = tuple(passage(name) for name in ("alpha", "beta") if scope.allows(name))
+        wanted = () if request.HasField("k") and request.k == 0 else ("alpha", "beta")
+        passages = tuple(passage(name) for name in wanted if scope.allows(name))
         id = f"generation-{len(self.generations) + 1}"
         started = Started(id, "quotes", 1.7e9, Evidence.ANSWER, passages, question, ("A notice.",))
         try:
@@ -392,7 +393,7 @@ class Services:
     def _generation(self, request: g.GenerationId) -> Generation:
         found = self.generations.get(request.id)
         scope = wire.from_wire(request.scope, Scope)
-        if found is None or not all(scope.allows(name) for name in found.authors):
+        if found is None or not _shows(scope, found):
             raise NotFound("There is no such answer.")
         return found
 
@@ -401,8 +402,7 @@ class Services:
         found = [
             each
             for each in self.generations.values()
-            if all(scope.allows(name) for name in each.authors)
-            and (not request.HasField("key_id") or request.key_id == each.key_id)
+            if _shows(scope, each) and (not request.HasField("key_id") or request.key_id == each.key_id)
         ]
         return g.GenerationList(generations=[wire.to_wire(each, g.Generation) for each in found])
 
@@ -417,6 +417,12 @@ class Services:
     async def redact_document(self, request: g.RedactRequest) -> g.RedactReply:
         self.redacted.append(request.document_id)
         return g.RedactReply(entries=1)
+
+
+def _shows(scope: Scope, generation: Generation) -> bool:
+    """An entry that names no author is everyone's only: nobody knows whose words it holds."""
+    authors = generation.authors
+    return scope.everyone or (bool(authors) and all(scope.allows(name) for name in authors))
 
 
 def _ended(crawl: Crawl, state: JobState) -> Crawl:

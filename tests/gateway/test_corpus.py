@@ -237,3 +237,15 @@ async def test_answers_belong_to_their_key(world: World) -> None:
     assert (await one.get(f"/v1/generations/{id}")).json()["prompt"] == "the prompt"
     assert [each["id"] for each in (await world.admin.get("/v1/generations")).json()["data"]] == [id]
     assert (await one.delete(f"/v1/generations/{id}")).json() == {"id": id, "deleted": True}
+
+
+async def test_an_answer_from_nobodys_passages_is_everyones_only(world: World) -> None:
+    """An answer that was made of no passages names no author: a key that is limited to some never sees it, not even
+    one that asked."""
+    limited, whole = world.client(await world.key(authors=["gamma"])), world.client(await world.key())
+    body = {"model": "twin", "messages": [{"role": "user", "content": "How?"}]}
+    for client, seen in ((limited, 404), (whole, 200)):
+        asked = {**body, "twin": {"k": 0}}
+        id = (await client.post("/v1/chat/completions", json=asked)).json()["twin"]["generation_id"]
+        assert (await client.get(f"/v1/generations/{id}")).status_code == seen
+        assert len((await client.get("/v1/generations")).json()["data"]) == (seen == 200)
