@@ -29,6 +29,7 @@ from pymongo.errors import (
     BulkWriteError,
     ConfigurationError,
     ConnectionFailure,
+    CursorNotFound,
     DocumentTooLarge,
     DuplicateKeyError,
     InvalidName,
@@ -314,7 +315,7 @@ def _translated(error: Exception, *, opening: bool = False) -> TwinError:
                 "The document store has not confirmed the write: it may or may not have been kept. Try again.",
                 retry_after=2,
             )
-        case ConnectionFailure() | OSError() | InvalidOperation():
+        case ConnectionFailure() | CursorNotFound() | OSError() | InvalidOperation():
             return Unavailable(_AWAY, retry_after=2)
         case PyMongoError() if error.timeout or error.has_error_label("RetryableWriteError"):
             return Unavailable(_AWAY, retry_after=2)
