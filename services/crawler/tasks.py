@@ -12,7 +12,7 @@ from typing import Any
 from services.crawler import page, sketch
 from services.domain import text_hash
 
-EXTRACTOR = "extract/1"
+EXTRACTOR = "extract/2"
 """Grows with every change of the extractor that gives other texts: unchanged bytes are then extracted again."""
 
 Frames = Iterator[tuple[dict[str, Any], bytes]]

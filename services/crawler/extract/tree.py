@@ -37,6 +37,8 @@ INVISIBLE = frozenset(
     )
 )
 
+_OF_HEAD = frozenset(str.split("base basefont bgsound link meta noframes noscript script style template title"))
+
 _TAG = re.compile(r"<(/?)([a-zA-Z][a-zA-Z0-9:-]*+)[^<>]*+>")
 _PLAIN = LEAVES | frozenset(str.split("html head title meta link body li code br script style"))
 _STRUCTURE = _PLAIN | frozenset(
@@ -74,8 +76,25 @@ def parse(text: str, limits: ExtractLimits) -> Element:
         raise Unprocessable("The page holds no HTML that can be read.") from error
     if sum(1 for _ in root.iter()) > limits.html_elements:
         raise TooLarge(f"The page has more than {limits.html_elements:,} elements: bring in a smaller part of it.")
+    _start_body(root)
     _flatten(root)
     return root
+
+
+def _start_body(root: Element) -> None:
+    """Put what the parser, which knows the elements of HTML 4 alone, has left in the head into the body: a page may
+    leave out the tags of both, and then an `article` is where its body starts."""
+    head = root.find("head")
+    stray = [] if head is None else [each for each in head if isinstance(each.tag, str) and each.tag not in _OF_HEAD]
+    if head is None or not stray:
+        return
+    body = root.find("body")
+    if body is None:
+        body = etree.SubElement(root, "body")
+    # Text that began the body stands behind them.
+    stray[-1].tail = f"{stray[-1].tail or ''}{body.text or ''}"
+    body.text = None
+    body[:0] = stray
 
 
 def _with_tags(text: str, kept: frozenset[str]) -> str:
