@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import time
 from pathlib import Path
 
 import psutil
 import pytest
 
-from tests.servers import obtain, run
+from tests.servers import fixtures, obtain, run
 
 
 @pytest.fixture
@@ -35,16 +36,24 @@ def test_started_once_and_ended_with_nothing_left(servers: run.Servers, tmp_path
     assert servers.stop() == []
 
 
+def killed(server: run.Running) -> None:
+    os.kill(server.pid, signal.SIGKILL)
+    end = time.monotonic() + 10
+    while server.process() is not None:
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
 def test_a_killed_one_comes_back_where_it_was(servers: run.Servers) -> None:
     """On the same ports and data, as a restarted machine's would; a start after the kill makes a new one."""
     first = servers.start("redis")
     try:
-        os.kill(first.pid, signal.SIGKILL)
+        killed(first)
         assert servers.running() == {}
         again = servers.restart("redis")
         assert again.pid != first.pid
         assert (again.variables, again.directory) == (first.variables, first.directory)
-        os.kill(again.pid, signal.SIGKILL)
+        killed(again)
         assert servers.start("redis").directory != first.directory
         assert not Path(first.directory).exists()
     finally:
@@ -80,3 +89,23 @@ def test_a_killed_run_is_swept(servers: run.Servers, monkeypatch: pytest.MonkeyP
         assert used.process() is not None
     finally:
         run.of_session(os.getpid()).stop()
+
+
+def test_what_is_missing_skips_or_fails(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A variable names a server; without one, and without its program, a test is skipped, or fails in one line where
+    servers are required."""
+    monkeypatch.setitem(obtain.PROGRAMS, "redis", obtain.Program("none", "redis", _cannot))
+    monkeypatch.setattr(obtain, "CACHE", tmp_path)
+    monkeypatch.setenv("TWIN_TEST_REDIS_URL", "redis://elsewhere:1")
+    assert fixtures.server("redis", "TWIN_TEST_REDIS_URL") == "redis://elsewhere:1"
+    monkeypatch.delenv("TWIN_TEST_REDIS_URL")
+    monkeypatch.delenv("TWIN_REQUIRE_SERVERS", raising=False)
+    with pytest.raises(pytest.skip.Exception, match="make servers-up SERVERS=redis"):
+        fixtures.server("redis", "TWIN_TEST_REDIS_URL")
+    monkeypatch.setenv("TWIN_REQUIRE_SERVERS", "1")
+    with pytest.raises(pytest.fail.Exception, match=r"^redis: there is no such tool$"):
+        fixtures.server("redis", "TWIN_TEST_REDIS_URL")
+
+
+def _cannot(directory: Path) -> None:
+    raise obtain.Missing("there is no such tool")
