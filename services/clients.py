@@ -321,9 +321,15 @@ class Generator:
         await self._call.unary("GiveFeedback", request, t.Empty, timeout=WRITE, idempotent=True)
 
     async def list_generations(
-        self, scope: Scope, *, key_id: str | None = None, limit: int = 50, before: float | None = None
+        self,
+        scope: Scope,
+        *,
+        key_id: str | None = None,
+        limit: int = 50,
+        before: float | None = None,
+        trace: str | None = None,
     ) -> list[Generation]:
-        request = g.ListGenerationsRequest(scope=_scope(scope), key_id=key_id, limit=limit, before=before)
+        request = g.ListGenerationsRequest(scope=_scope(scope), key_id=key_id, limit=limit, before=before, trace=trace)
         answer = await self._call.unary("ListGenerations", request, g.GenerationList, timeout=READ, idempotent=True)
         return [wire.from_wire(each, Generation) for each in answer.generations]
 

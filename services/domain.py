@@ -89,6 +89,10 @@ class SourceKind(StrEnum):
     UPLOAD = "upload"
 
 
+NAMED_KINDS = tuple(kind for kind in SourceKind if kind is not SourceKind.UPLOAD)
+"""Kinds that callers may name: an upload's bytes come with the request."""
+
+
 @dataclass(frozen=True, slots=True)
 class Source:
     """Where an author's documents come from, and when to look again."""
@@ -259,7 +263,8 @@ class Document:
     modified: str | None = None
     media_type: str = ""
     version: int = 1
-    """Grows with each changed text."""
+    """Grows with each change of what is searched or shown: the text, title, byline, language or date, and when it is
+    brought back after a deletion."""
     indexed_version: int | None = None
     """The version that search finds; None: not searchable yet."""
     fingerprint: str = ""
@@ -654,6 +659,16 @@ class Generation:
     asked, so only who may see all reads it."""
     feedback: Feedback | None = None
     redacted: bool = False
+    trace: str = ""
+    """Of the request, 32 hexadecimal digits; empty in entries of before it was kept."""
+    queries: tuple[str, ...] = ()
+    """That were searched for."""
+    filter: Filter = Filter()
+    """As asked and as recognised in the question."""
+    confidence: float | None = None
+    """The score that `evidence` was decided by; None: nothing was searched."""
+    steps: tuple[Step, ...] = ()
+    """Of the search, and what the generator then made of its passages."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -419,9 +419,16 @@ class Journal(Protocol):
     async def get(self, id: str) -> Generation | None: ...
 
     async def find(
-        self, scope: Scope, *, key_id: str | None = None, limit: int = 50, before: float | None = None
+        self,
+        scope: Scope,
+        *,
+        key_id: str | None = None,
+        limit: int = 50,
+        before: float | None = None,
+        trace: str | None = None,
     ) -> list[Generation]:
-        """Newest first; only those whose `authors` all lie in the scope: one that names none, in everyone's only."""
+        """Newest first; only those whose `authors` all lie in the scope: one that names none, in everyone's only.
+        `trace`: only those of this trace."""
         ...
 
     async def feedback(self, feedback: Feedback) -> None:

@@ -35,6 +35,7 @@ STEPS: Sequence[Step] = (
             IndexModel([("documents", ASCENDING)]),
         )
     },
+    {"generations": (IndexModel([("trace", ASCENDING), *_NEWEST]),)},
 )
 
 
@@ -59,6 +60,7 @@ class MongodbJournal(Adapter):
             "key_id": generation.key_id,
             "created_at": generation.created_at,
             "authors": list(generation.authors),
+            "trace": generation.trace,
             "documents": sorted(cited_documents(generation)),
             "entry": packed_entry(generation),
         }
@@ -72,15 +74,23 @@ class MongodbJournal(Adapter):
 
     @translating
     async def find(
-        self, scope: Scope, *, key_id: str | None = None, limit: int = 50, before: float | None = None
+        self,
+        scope: Scope,
+        *,
+        key_id: str | None = None,
+        limit: int = 50,
+        before: float | None = None,
+        trace: str | None = None,
     ) -> list[Generation]:
-        if (not scope.everyone and not scope.authors) or limit < 1:
+        if (not scope.everyone and not scope.authors) or limit < 1 or trace == "":
             return []
         query: Record = {}
         if before is not None:
             query["created_at"] = {"$lt": before}
         if key_id is not None:
             query["key_id"] = key_id
+        if trace is not None:
+            query["trace"] = trace
         if not scope.everyone:
             query["authors"] = {"$in": list(scope.authors)}
         found: list[Generation] = []
@@ -109,6 +119,18 @@ class MongodbJournal(Adapter):
         result = await self._generations.update_one({"_id": record["_id"], "revision": record["revision"]}, change)
         return result.matched_count == 1
 
+    async def _unquoted(self, record: Record, texts: Collection[str]) -> bool:
+        """Whether the entry held one of the texts, and is now without."""
+        found: Record | None = record
+        for _ in range(ATTEMPTS):
+            without = unquoted(unpacked_entry(found["entry"]), texts) if found is not None else None
+            if found is None or without is None:
+                return False
+            if await self._changed(found, without, {}):
+                return True
+            found = await self._generations.find_one({"_id": record["_id"]}, {"entry": 1, "revision": 1})
+        raise busy()
+
     @translating
     async def delete(self, ids: Collection[str] = (), before: float | None = None) -> int:
         named: list[Record] = [{"_id": {"$in": list(ids)}}]
@@ -128,9 +150,7 @@ class MongodbJournal(Adapter):
         for key_id, quoted in texts.items():
             query = {"key_id": key_id, "documents": {"$ne": document_id}}
             async for record in self._generations.find(query, {"entry": 1, "revision": 1}):
-                without = unquoted(unpacked_entry(record["entry"]), quoted)
-                if without is not None:
-                    count += await self._changed(record, without, {})
+                count += await self._unquoted(record, quoted)
         while True:
             cursor = self._generations.find({"documents": document_id}, {"entry": 1, "revision": 1})
             records = await cursor.limit(READ_AT_ONCE).to_list()

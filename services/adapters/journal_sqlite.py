@@ -38,6 +38,10 @@ STEPS: Sequence[Step] = (
     ) WITHOUT ROWID;
     CREATE INDEX generation_documents_of ON generation_documents (number);
     """,
+    """
+    ALTER TABLE generations ADD COLUMN trace TEXT NOT NULL DEFAULT '';
+    CREATE INDEX generations_of_trace ON generations (trace, created_at, number) WHERE trace <> '';
+    """,
 )
 
 
@@ -58,10 +62,10 @@ class SqliteJournal:
 
         def write(connection: apsw.Connection) -> None:
             number = connection.execute(
-                """INSERT INTO generations (id, key_id, created_at, authors, entry) VALUES (?, ?, ?, ?, ?)
+                """INSERT INTO generations (id, key_id, created_at, authors, trace, entry) VALUES (?, ?, ?, ?, ?, ?)
                    ON CONFLICT (id) DO UPDATE SET key_id = excluded.key_id, created_at = excluded.created_at,
-                       authors = excluded.authors, entry = excluded.entry RETURNING number""",
-                (generation.id, generation.key_id, generation.created_at, authors, packed),
+                       authors = excluded.authors, trace = excluded.trace, entry = excluded.entry RETURNING number""",
+                (generation.id, generation.key_id, generation.created_at, authors, generation.trace, packed),
             ).get
             connection.execute("DELETE FROM generation_documents WHERE number = ?", (number,))
             connection.executemany(
@@ -77,19 +81,28 @@ class SqliteJournal:
         return None if packed is None else unpacked_entry(cast(bytes, packed))
 
     async def find(
-        self, scope: Scope, *, key_id: str | None = None, limit: int = 50, before: float | None = None
+        self,
+        scope: Scope,
+        *,
+        key_id: str | None = None,
+        limit: int = 50,
+        before: float | None = None,
+        trace: str | None = None,
     ) -> list[Generation]:
         if not scope.everyone and not scope.authors:
             return []
         conditions = ["created_at < coalesce(:before, 9e999)"]
         if key_id is not None:
             conditions.append("key_id = :key_id")
+        if trace is not None:
+            conditions.append("trace = :trace AND trace <> ''")
         if not scope.everyone:
             conditions.append(
                 """authors <> '[]' AND NOT EXISTS (SELECT 1 FROM json_each(generations.authors)
                    WHERE value NOT IN (SELECT value FROM json_each(:authors)))"""
             )
-        values = {"before": before, "key_id": key_id, "authors": json.dumps(scope.authors), "limit": limit}
+        authors = json.dumps(scope.authors)
+        values = {"before": before, "key_id": key_id, "trace": trace, "authors": authors, "limit": limit}
 
         def read(connection: apsw.Connection) -> list[Generation]:
             rows = connection.execute(

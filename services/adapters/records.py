@@ -22,10 +22,12 @@ from services.domain import (
     Evidence,
     Failure,
     Feedback,
+    Filter,
     Generation,
     Message,
     Passage,
     Progress,
+    Step,
     Support,
     Usage,
     Verdict,
@@ -85,6 +87,7 @@ def packed_entry(generation: Generation) -> bytes:
 
 
 def unpacked_entry(packed: bytes) -> Generation:
+    """What an entry of an earlier Twin lacks takes its default."""
     entry: Mapping[str, Any] = json.loads(zlib.decompress(packed))
     feedback = entry["feedback"]
     if feedback is not None:
@@ -100,8 +103,16 @@ def unpacked_entry(packed: bytes) -> Generation:
             "usage": Usage(**entry["usage"]),
             "authors": tuple(entry["authors"]),
             "feedback": None if feedback is None else Feedback(**feedback),
+            "queries": tuple(entry.get("queries", ())),
+            "filter": _filter(entry.get("filter", {})),
+            "steps": tuple(Step(**each) for each in entry.get("steps", ())),
         }
     )
+
+
+def _filter(values: Mapping[str, Any]) -> Filter:
+    given: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+    return Filter(**given)
 
 
 def cited_documents(generation: Generation) -> set[str]:

@@ -22,10 +22,12 @@ from services.gateway.shapes import (
     Asked,
     CitationShape,
     Evidence,
+    FilterShape,
     Given,
     Limit,
     Moment,
     PassageShape,
+    StepShape,
     SupportShape,
     Time,
 )
@@ -59,6 +61,8 @@ class GenerationShape(Given):
     feedback: FeedbackShape | None
     redacted: bool
     """A document it was made from is gone, and its text with it."""
+    trace: str
+    """Of the request that it answered: the header x-trace-id. Empty in answers of before it was kept."""
 
 
 class GenerationList(Given):
@@ -72,8 +76,17 @@ class MessageShape(Given):
 
 class GenerationWhole(GenerationShape):
     messages: list[MessageShape]
-    prompt: str
+    queries: list[str]
+    """That were searched for."""
+    filter: FilterShape
+    """As asked and as recognised in the question."""
+    steps: list[StepShape]
+    """Of the search, and what was then made of its passages."""
+    confidence: float | None
+    """The score that `evidence` was decided by; null: nothing was searched."""
     passages: list[PassageShape]
+    prompt: str
+    """As the model read it; empty where none did."""
 
 
 class FeedbackBody(Asked):
@@ -86,23 +99,33 @@ class FeedbackBody(Asked):
     ] = Field(default_factory=list)
 
 
-async def find(call: TheCall, limit: Limit = 50, before: Moment | None = None) -> Response:
-    """List the answers given to this key, the newest first; an admin sees every key's. `before`: a time."""
+TraceId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
+
+
+async def find(
+    call: TheCall, limit: Limit = 50, before: Moment | None = None, trace: TraceId | None = None
+) -> Response:
+    """List the answers given to this key, the newest first; an admin sees every key's. `before`: a time; `trace`: the
+    x-trace-id of the request that was answered."""
     found = await call.parts.generator.list_generations(
-        call.scope, key_id=None if call.admin else call.key.id, limit=limit, before=moment(before)
+        call.scope, key_id=None if call.admin else call.key.id, limit=limit, before=moment(before), trace=trace
     )
     return answer({"data": [_short(each) for each in found]})
 
 
 async def get(call: TheCall, id: str) -> Response:
-    """One answer with everything it was made of."""
+    """One answer with everything it was made of: question, search, candidates, prompt."""
     found = await _own(call, id)
     return answer(
         {
             **_short(found),
             "messages": [{"role": each.role, "content": each.content} for each in found.messages],
-            "prompt": found.prompt,
+            "queries": list(found.queries),
+            "filter": shapes.filter(found.filter),
+            "steps": [shapes.step(each) for each in found.steps],
+            "confidence": found.confidence,
             "passages": [shapes.passage(each) for each in found.passages],
+            "prompt": found.prompt,
         }
     )
 
@@ -158,6 +181,7 @@ def _short(each: Generation) -> dict[str, Any]:
         "finish_reason": each.reason,
         "feedback": None if each.feedback is None else _feedback(each.feedback),
         "redacted": each.redacted,
+        "trace": each.trace,
     }
 
 

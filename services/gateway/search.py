@@ -14,7 +14,7 @@ from starlette.responses import Response
 from services.domain import SearchRequest
 from services.gateway import shapes
 from services.gateway.call import TheCall, answer
-from services.gateway.shapes import Asked, Evidence, FilterBody, Given, PassageShape
+from services.gateway.shapes import Asked, Evidence, FilterBody, FilterShape, Given, PassageShape, StepShape
 
 
 class SearchBody(Asked):
@@ -24,21 +24,6 @@ class SearchBody(Asked):
     rewrite: bool | None = None
     """null: where it was measured to help."""
     rerank: bool | None = None
-
-
-class StepShape(Given):
-    name: str
-    detail: str
-    milliseconds: float
-    candidates: int
-
-
-class FilterShape(Given):
-    authors: list[str]
-    sources: list[str]
-    languages: list[str]
-    since: str | None
-    until: str | None
 
 
 class SearchAnswer(Given):
@@ -83,15 +68,7 @@ async def search(call: TheCall, body: SearchBody) -> Response:
             "filter": shapes.filter(found.filter),
             "notices": list(found.notices),
             "index": found.index,
-            "steps": [
-                {
-                    "name": step.name,
-                    "detail": step.detail,
-                    "milliseconds": step.milliseconds,
-                    "candidates": step.candidates,
-                }
-                for step in found.steps
-            ],
+            "steps": [shapes.step(each) for each in found.steps],
             "timings": timings,
         }
     )

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, WithJsonSchema
 
-from services.domain import Author, Citation, Document, Filter, Passage, Source, Support
+from services.domain import Author, Citation, Document, Filter, Passage, Source, Step, Support
 
 MAX_INT = 2**31 - 1
 
@@ -134,6 +134,23 @@ class SupportShape(Given):
     score: float
 
 
+class StepShape(Given):
+    """One step of a search, and its effect."""
+
+    name: str
+    detail: str
+    milliseconds: float
+    candidates: int
+
+
+class FilterShape(Given):
+    authors: list[str]
+    sources: list[str]
+    languages: list[str]
+    since: str | None
+    until: str | None
+
+
 class DocumentShape(Given):
     id: str
     author: str
@@ -237,6 +254,15 @@ def citation(each: Citation) -> dict[str, Any]:
 
 def support(each: Support) -> dict[str, Any]:
     return {"start": each.start, "end": each.end, "verdict": each.verdict, "score": each.score}
+
+
+def step(each: Step) -> dict[str, Any]:
+    return {
+        "name": each.name,
+        "detail": each.detail,
+        "milliseconds": each.milliseconds,
+        "candidates": each.candidates,
+    }
 
 
 def document(each: Document) -> dict[str, Any]:

@@ -38,6 +38,7 @@ from services.domain import (
     SearchRequest,
     SearchResult,
     Started,
+    Step,
     Support,
     Usage,
     digest,
@@ -108,6 +109,10 @@ class _Answer:
     usage: Usage = field(default_factory=lambda: Usage(0, 0))
     timings: dict[str, float] = field(default_factory=dict)
     reason: str = "cancelled"
+    trace: str = field(default_factory=telemetry.trace_id)
+    found: SearchResult | None = None
+    made: list[Step] = field(default_factory=list)
+    """What was done with the passages that were found."""
 
     @property
     def model_name(self) -> str:
@@ -115,6 +120,10 @@ class _Answer:
 
     def note(self, name: str) -> None:
         self.timings.setdefault(name, (time.perf_counter() - self.began) * 1000)
+
+    def did(self, name: str, detail: str, began: float, passages: int) -> None:
+        """A step that so many passages came out of. `began`: by time.perf_counter."""
+        self.made.append(Step(name, detail, (time.perf_counter() - began) * 1000, passages))
 
     def take(self, event: AnswerEvent) -> None:
         match event:
@@ -220,7 +229,7 @@ class Generate:
             return
         found = await self._search(request)
         answer.note("search")
-        answer.question, answer.evidence = found.question, found.evidence
+        answer.found, answer.question, answer.evidence = found, found.question, found.evidence
         answer.passages = _allowed(found.passages, request)
         if found.evidence is Evidence.NONE or not answer.passages:
             answer.evidence = Evidence.NONE
@@ -229,8 +238,11 @@ class Generate:
                 yield event
             return
         if answer.model is None:
+            began = time.perf_counter()
             chosen = await quotes.choose(found.question, answer.passages, self._vectors)
             quotations, answer.passages = quoted.in_order(chosen, answer.passages)
+            quoting = len({each.passage for each in quotations})
+            answer.did("quote", f"{len(quotations)} quotations, of {quoting} passages", began, quoting)
             yield self._started(answer, found.notices)
             for event in quoted.answer(found.evidence, quotations, answer.passages):
                 yield event
@@ -260,6 +272,7 @@ class Generate:
     ) -> AsyncGenerator[AnswerEvent, None]:
         request = answer.request
         sampling = self._sampling(answer)
+        began, offered = time.perf_counter(), len(answer.passages)
         messages, answer.passages = await prompt.fit(
             request.messages[-1].content,
             answer.passages,
@@ -270,6 +283,8 @@ class Generate:
             history_tokens=self._budget.history_tokens,
         )
         answer.prompt = _text(messages)
+        fitting = len(answer.passages)
+        answer.did("prompt", f"{fitting} of {offered} passages fit the model's window", began, fitting)
         yield self._started(answer, found.notices)
         if found.evidence is Evidence.CLOSEST:
             note = "Nothing here answers this outright; this is from the closest passages.\n\n"
@@ -342,6 +357,7 @@ class Generate:
             telemetry.SUPPORT.labels(each.verdict).inc()
 
     def _entry(self, answer: _Answer) -> Generation:
+        found = answer.found
         return Generation(
             id=answer.id,
             key_id=answer.request.key_id,
@@ -360,6 +376,11 @@ class Generate:
             reason=answer.reason,
             created_at=answer.created_at,
             authors=tuple(sorted({passage.author for passage in answer.passages} or _asked(answer.request))),
+            trace=answer.trace,
+            queries=found.queries if found is not None else (),
+            filter=found.filter if found is not None else answer.request.filter,
+            confidence=found.confidence if found is not None else None,
+            steps=(*(found.steps if found is not None else ()), *answer.made),
         )
 
 

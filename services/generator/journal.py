@@ -58,11 +58,13 @@ class Record:
             raise NotFound("There is no such answer in the journal, or not for this key.")
         return found
 
-    async def find(self, scope: Scope, key_id: str | None, limit: int, before: float | None) -> list[Generation]:
+    async def find(
+        self, scope: Scope, key_id: str | None, limit: int, before: float | None, trace: str | None
+    ) -> list[Generation]:
         if not 1 <= limit <= 200:
             raise InvalidInput("From 1 to 200 answers at once.", param="limit")
         await self._saved()
-        return await self._journal.find(scope, key_id=key_id, limit=limit, before=before)
+        return await self._journal.find(scope, key_id=key_id, limit=limit, before=before, trace=trace)
 
     async def feedback(self, feedback: Feedback, scope: Scope) -> None:
         if feedback.rating not in (1, -1):

@@ -39,6 +39,7 @@ class GeneratorServicer:
             request.key_id if request.HasField("key_id") else None,
             request.limit or 50,
             request.before if request.HasField("before") else None,
+            request.trace if request.HasField("trace") else None,
         )
         return g.GenerationList(generations=[wire.to_wire(each, g.Generation) for each in found])
 

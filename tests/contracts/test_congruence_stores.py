@@ -280,7 +280,7 @@ async def test_journal(pair: Any) -> None:
             f"answer {chance.random()}",
             tuple(Citation(1, each, 1, "t", "u", "alpha", 0, 1, "T", 0, 1) for each in documents[:1]),
             (Support(0, 1, Verdict.QUOTED, 1.0),), Evidence.ANSWER, Usage(1, 2), {"a.b": 1.5}, "stop",
-            chance.choice(TIMES), authors,
+            chance.choice(TIMES), authors, trace=chance.choice(("", "t1", "t2")),
         )  # fmt: skip
 
     async def save() -> None:
@@ -295,11 +295,12 @@ async def test_journal(pair: Any) -> None:
             chance.randint(1, 8),
         )
         key, before = chance.choice((None, "k1")), chance.choice((None, at))
+        trace = chance.choice((None, None, "t1"))
         given = Feedback(one, chance.choice((1, -1)), chance.choice(WORDS), ("wrong",), at)
         document = chance.choice(("d1", "d2", "d3", "d4"))
         asks: list[tuple[str, Callable[[Journal], Awaitable[Any]]]] = [
             ("get", lambda store: store.get(one)),
-            ("find", lambda store: store.find(seen, key_id=key, limit=limit, before=before)),
+            ("find", lambda store: store.find(seen, key_id=key, limit=limit, before=before, trace=trace)),
             ("feedback", lambda store: store.feedback(given)),
             ("delete", lambda store: store.delete([one])),
             ("delete before", lambda store: store.delete(before=0.5)),

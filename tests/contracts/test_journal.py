@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import json
+import zlib
+from dataclasses import asdict, replace
+from pathlib import Path
 
 import pytest
 
+from services.adapters import journal_mongodb, journal_sqlite, mongodb, open_adapter, sqlite
 from services.domain import (
     EVERYONE,
     Citation,
     Evidence,
     Feedback,
+    Filter,
     Generation,
     Message,
     Passage,
     Scope,
+    Step,
     Support,
     Usage,
     Verdict,
@@ -51,6 +57,11 @@ def generation(id: str, at: float, documents: tuple[str, ...] = ("d",), author: 
         created_at=at,
         authors=(author,) if documents else (),
         feedback=None,
+        trace=f"trace of {id}",
+        queries=("and q",),
+        filter=Filter(authors=(author,), since="2024-01-01"),
+        confidence=0.5,
+        steps=(Step("search", "2 by meaning", 1.5, 2),),
     )
 
 
@@ -83,6 +94,59 @@ async def test_find_keeps_to_the_scope(journal: Journal) -> None:
     assert await ids(Scope(authors=("alpha",))) == ["a"]
     assert await ids(Scope(authors=("alpha", "beta"))) == ["both", "b", "a"]
     assert await ids(Scope()) == []
+
+
+async def test_find_by_trace(journal: Journal) -> None:
+    """Of one trace's answers those of the scope and the key, newest first; an entry without a trace is never found by
+    one, the empty one included."""
+    one = "0af7651916cd43dd8448eb211c80319c"
+    await journal.save(replace(generation("a", 1.0), trace=one))
+    await journal.save(replace(generation("b", 2.0, author="beta"), trace=one, key_id="other"))
+    await journal.save(replace(generation("without", 3.0), trace=""))
+    assert [each.id for each in await journal.find(EVERYONE, trace=one)] == ["b", "a"]
+    assert [each.id for each in await journal.find(Scope(authors=("alpha",)), trace=one)] == ["a"]
+    assert [each.id for each in await journal.find(EVERYONE, trace=one, key_id="other")] == ["b"]
+    assert [each.id for each in await journal.find(EVERYONE, trace=one, limit=1)] == ["b"]
+    assert await journal.find(EVERYONE, trace="f" * 32) == await journal.find(EVERYONE, trace="") == []
+    await journal.save(replace(generation("a", 1.0), trace="f" * 32))
+    assert [each.id for each in await journal.find(EVERYONE, trace="f" * 32)] == ["a"]
+
+
+async def test_entries_of_an_earlier_twin(store_url: str, tmp_path: Path) -> None:
+    """An entry that was written before there were traces, steps and filters in it is read with their defaults, found,
+    judged and redacted; and the store goes on with new ones beside it."""
+    entry = replace(generation("old", 1.0), trace="", queries=(), filter=Filter(), confidence=None, steps=())
+    fields = asdict(entry)
+    for name in ("trace", "queries", "filter", "confidence", "steps"):
+        del fields[name]
+    packed = zlib.compress(json.dumps(fields).encode(), 1)
+    if store_url.startswith("sqlite"):
+        file = await sqlite.Database.open(store_url, tmp_path)
+        await file.migrate("journal", journal_sqlite.STEPS[:1])
+        await file.write(
+            lambda connection: connection.execute(
+                """INSERT INTO generations (id, key_id, created_at, authors, entry) VALUES ('old', 'k', 1.0, ?, ?);
+                   INSERT INTO generation_documents VALUES ('d', last_insert_rowid())""",
+                (json.dumps(entry.authors), packed),
+            )
+        )
+        await file.close()
+    else:
+        database = await mongodb.Database.open(store_url)
+        await database.migrate("journal", journal_mongodb.STEPS[:1])
+        record = {"_id": "old", "key_id": "k", "created_at": 1.0, "authors": ["alpha"], "documents": ["d"]}
+        await database.collection("generations").insert_one({**record, "entry": packed, "revision": 1, "number": 1})
+        await database.close()
+    journal = await open_adapter("journal", store_url, tmp_path)
+    try:
+        assert await journal.get("old") == entry
+        await journal.save(generation("new", 2.0))
+        assert await journal.find(EVERYONE) == [generation("new", 2.0), entry]
+        assert await journal.find(EVERYONE, trace="") == []
+        await journal.feedback(Feedback("old", 1))
+        assert await journal.redact("d") == 2
+    finally:
+        await journal.close()
 
 
 async def test_feedback(journal: Journal) -> None:

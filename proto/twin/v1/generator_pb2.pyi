@@ -139,19 +139,21 @@ class GenerationId(_message.Message):
     def __init__(self, id: _Optional[str] = ..., scope: _Optional[_Union[_types_pb2.Scope, _Mapping]] = ...) -> None: ...
 
 class ListGenerationsRequest(_message.Message):
-    __slots__ = ("scope", "key_id", "limit", "before")
+    __slots__ = ("scope", "key_id", "limit", "before", "trace")
     SCOPE_FIELD_NUMBER: _ClassVar[int]
     KEY_ID_FIELD_NUMBER: _ClassVar[int]
     LIMIT_FIELD_NUMBER: _ClassVar[int]
     BEFORE_FIELD_NUMBER: _ClassVar[int]
+    TRACE_FIELD_NUMBER: _ClassVar[int]
     scope: _types_pb2.Scope
     key_id: str
     limit: int
     before: float
-    def __init__(self, scope: _Optional[_Union[_types_pb2.Scope, _Mapping]] = ..., key_id: _Optional[str] = ..., limit: _Optional[int] = ..., before: _Optional[float] = ...) -> None: ...
+    trace: str
+    def __init__(self, scope: _Optional[_Union[_types_pb2.Scope, _Mapping]] = ..., key_id: _Optional[str] = ..., limit: _Optional[int] = ..., before: _Optional[float] = ..., trace: _Optional[str] = ...) -> None: ...
 
 class Generation(_message.Message):
-    __slots__ = ("id", "key_id", "author", "messages", "question", "prompt", "model", "passages", "answer", "citations", "support", "evidence", "usage", "timings", "reason", "created_at", "authors", "feedback", "redacted")
+    __slots__ = ("id", "key_id", "author", "messages", "question", "prompt", "model", "passages", "answer", "citations", "support", "evidence", "usage", "timings", "reason", "created_at", "authors", "feedback", "redacted", "trace", "queries", "filter", "confidence", "steps")
     class TimingsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -178,6 +180,11 @@ class Generation(_message.Message):
     AUTHORS_FIELD_NUMBER: _ClassVar[int]
     FEEDBACK_FIELD_NUMBER: _ClassVar[int]
     REDACTED_FIELD_NUMBER: _ClassVar[int]
+    TRACE_FIELD_NUMBER: _ClassVar[int]
+    QUERIES_FIELD_NUMBER: _ClassVar[int]
+    FILTER_FIELD_NUMBER: _ClassVar[int]
+    CONFIDENCE_FIELD_NUMBER: _ClassVar[int]
+    STEPS_FIELD_NUMBER: _ClassVar[int]
     id: str
     key_id: str
     author: str
@@ -197,7 +204,12 @@ class Generation(_message.Message):
     authors: _containers.RepeatedScalarFieldContainer[str]
     feedback: Feedback
     redacted: bool
-    def __init__(self, id: _Optional[str] = ..., key_id: _Optional[str] = ..., author: _Optional[str] = ..., messages: _Optional[_Iterable[_Union[_types_pb2.Message, _Mapping]]] = ..., question: _Optional[str] = ..., prompt: _Optional[str] = ..., model: _Optional[str] = ..., passages: _Optional[_Iterable[_Union[_types_pb2.Passage, _Mapping]]] = ..., answer: _Optional[str] = ..., citations: _Optional[_Iterable[_Union[_types_pb2.Citation, _Mapping]]] = ..., support: _Optional[_Iterable[_Union[_types_pb2.Support, _Mapping]]] = ..., evidence: _Optional[str] = ..., usage: _Optional[_Union[_types_pb2.Usage, _Mapping]] = ..., timings: _Optional[_Mapping[str, float]] = ..., reason: _Optional[str] = ..., created_at: _Optional[float] = ..., authors: _Optional[_Iterable[str]] = ..., feedback: _Optional[_Union[Feedback, _Mapping]] = ..., redacted: bool = ...) -> None: ...
+    trace: str
+    queries: _containers.RepeatedScalarFieldContainer[str]
+    filter: _types_pb2.Filter
+    confidence: float
+    steps: _containers.RepeatedCompositeFieldContainer[_types_pb2.Step]
+    def __init__(self, id: _Optional[str] = ..., key_id: _Optional[str] = ..., author: _Optional[str] = ..., messages: _Optional[_Iterable[_Union[_types_pb2.Message, _Mapping]]] = ..., question: _Optional[str] = ..., prompt: _Optional[str] = ..., model: _Optional[str] = ..., passages: _Optional[_Iterable[_Union[_types_pb2.Passage, _Mapping]]] = ..., answer: _Optional[str] = ..., citations: _Optional[_Iterable[_Union[_types_pb2.Citation, _Mapping]]] = ..., support: _Optional[_Iterable[_Union[_types_pb2.Support, _Mapping]]] = ..., evidence: _Optional[str] = ..., usage: _Optional[_Union[_types_pb2.Usage, _Mapping]] = ..., timings: _Optional[_Mapping[str, float]] = ..., reason: _Optional[str] = ..., created_at: _Optional[float] = ..., authors: _Optional[_Iterable[str]] = ..., feedback: _Optional[_Union[Feedback, _Mapping]] = ..., redacted: bool = ..., trace: _Optional[str] = ..., queries: _Optional[_Iterable[str]] = ..., filter: _Optional[_Union[_types_pb2.Filter, _Mapping]] = ..., confidence: _Optional[float] = ..., steps: _Optional[_Iterable[_Union[_types_pb2.Step, _Mapping]]] = ...) -> None: ...
 
 class GenerationList(_message.Message):
     __slots__ = ("generations",)
