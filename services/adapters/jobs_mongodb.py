@@ -121,8 +121,26 @@ class MongodbJobs(Adapter):
 
     @translating
     async def save(self, jobs: Sequence[Job], now: float) -> dict[str, bool]:
-        asked: dict[str, bool] = {}
+        of: dict[str, list[Job]] = {}
         for job in jobs:
+            of.setdefault(job.id, []).append(job)
+        # Side by side, since each waits for the journal of a majority.
+        results = await asyncio.gather(*(self._saved(each, now) for each in of.values()), return_exceptions=True)
+        asked: dict[str, bool] = {}
+        for id, result in zip(of, results, strict=True):
+            if isinstance(result, BaseException):
+                raise result
+            if result is not None:
+                asked[id] = result
+        if len(asked) < len(of):
+            raise LeaseLost("Another worker holds the job, or it has ended.")
+        return asked
+
+    async def _saved(self, same: Sequence[Job], now: float) -> bool | None:
+        """Whether it was asked to cancel; None where it is not this worker's. `same`: one job, as it is to be written
+        one after the other."""
+        asked = None
+        for job in same:
             held: Record = {"_id": job.id, "token": job.token, "state": "running"}
             change = {
                 "progress": progress_text(job.progress),
@@ -145,10 +163,8 @@ class MongodbJobs(Adapter):
                     return_document=ReturnDocument.AFTER,
                 )
                 if saved is not None:
-                    asked[job.id] = bool(saved["cancel_requested"])
+                    asked = bool(saved["cancel_requested"])
                     break
-        if len(asked) < len({job.id for job in jobs}):
-            raise LeaseLost("Another worker holds the job, or it has ended.")
         return asked
 
     @translating

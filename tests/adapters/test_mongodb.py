@@ -26,6 +26,7 @@ from services.domain import (
     Job,
     JobKind,
     JobState,
+    Message,
     Passage,
     SourceKind,
     Usage,
@@ -263,19 +264,28 @@ async def test_a_text_is_read_while_it_is_replaced(opened: Any) -> None:
 
 
 async def test_feedback_and_redaction_at_once(opened: Any) -> None:
-    """Neither undoes the other: the text is gone and the rating is kept."""
+    """Neither undoes the other, in the entry that was made of the document and in a later turn that only quotes it: the
+    text is gone and the rating is kept."""
     journal = await opened("journal")
-    passage = [Passage("c", f"d{n}", 1, 0, 6, "SECRET", "", "T", "u", "alpha", 0.5) for n in range(2)]
+    passages = tuple(Passage("c", f"d{n}", 1, 0, 6, "SECRET", "", "T", "u", "alpha", 0.5) for n in range(2))
     for round in range(15):
+        said = f"The SECRET of round {round} is out."
         entry = Generation(
-            f"g{round}", "k", None, (), "Q", "SECRET", "m", tuple(passage), "SECRET", (), (), Evidence.ANSWER,
-            Usage(1, 1), {}, "stop", 1.0, ("alpha",),
+            f"g{round}", "k", None, (), "Q", said, "m", passages, said, (), (), Evidence.ANSWER, Usage(1, 1), {}, "stop",
+            1.0, ("alpha",),
         )  # fmt: skip
-        await journal.save(entry)
-        given = Feedback(entry.id, 1, "", ("good",), 2.0)
-        await asyncio.gather(journal.feedback(given), journal.redact("d0"), journal.redact("d1"))
-        kept = await journal.get(entry.id)
-        assert (kept.feedback, kept.passages, kept.answer, kept.redacted) == (given, (), "", True)
+        later = replace(
+            entry, id=f"later {round}", passages=(), messages=(Message("user", "Q"), Message("assistant", said)),
+            prompt=said, answer=f"As I said: {said}",
+        )  # fmt: skip
+        for each in (entry, later):
+            await journal.save(each)
+        given = [Feedback(each.id, 1, "", ("good",), 2.0) for each in (entry, later)]
+        await asyncio.gather(*(journal.feedback(each) for each in given), journal.redact("d0"), journal.redact("d1"))
+        kept, turn = await journal.get(entry.id), await journal.get(later.id)
+        assert (kept.feedback, kept.passages, kept.answer, kept.redacted) == (given[0], (), "", True)
+        assert turn.feedback == given[1]
+        assert "SECRET" not in turn.answer + turn.prompt + "".join(each.content for each in turn.messages)
 
 
 # ── Crashes ─────────────────────────────────────────────────────────────────────────────────────────
