@@ -206,6 +206,11 @@ async def compare(server: str, data_dir: Path, seed: int) -> None:
             query = corpus.random.choice((query, query, query.upper(), query.translate(str.maketrans("", "", " "))[:9]))
             one, two = [await index.text(query, 4000, scope, filter) for index in (sqlite, other)]
             found, others = ({hit.chunk.id: plain(hit) for hit in hits} for hits in (one, two))
+            few = corpus.random.choice((1, 3, 8))
+            for index, all_of_them in ((sqlite, one), (other, two)):
+                # The best ones are the same, however few are asked for.
+                best = await index.text(query, few, scope, filter)
+                assert [hit.score for hit in best] == pytest.approx([hit.score for hit in all_of_them[:few]], rel=1e-5)
             if words.parts(query):
                 # Of an identifier's humps SQLite finds all where they stand in a row, also as words of prose; Weaviate
                 # finds each two neighbours, but in identifiers alone. The identifier itself both find.

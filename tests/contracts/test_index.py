@@ -314,6 +314,14 @@ async def test_best_first_and_no_more_than_k(index: Index) -> None:
     assert found(await index.dense(vector(1), 2, Scope(authors=("alpha", "beta")), NONE)) == ["b", "rare rare rare"]
 
 
+async def test_the_best_of_many_is_found(index: Index) -> None:
+    """However many worse ones there are, and the best one came last."""
+    for number in range(3):
+        await put(index, document(f"d{number}"), [f"some word among others {place}" for place in range(60)])
+    await put(index, document("best"), ["word word word"])
+    assert found(await index.text("word", 1, EVERYONE, NONE)) == ["word word word"]
+
+
 async def test_neighbours_are_of_the_searchable_version(index: Index) -> None:
     """Neighbours come by their place in the searchable version; places that don't exist are left out."""
     await put(index, document(), ["a", "b", "c"])
