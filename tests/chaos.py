@@ -136,7 +136,7 @@ class Load:
         body = {
             "model": "author",
             "stream": True,
-            "messages": [{"role": "user", "content": "When was lighthouse 3 built?"}],
+            "messages": [{"role": "user", "content": "When was lighthouse 9003 built?"}],
         }
         said = ""
         try:
@@ -318,9 +318,10 @@ async def battlefield(directory: Path, seed: int) -> AsyncIterator[Field]:
             await each.end(gently=True)
 
 
-def write(folder: Path, count: int) -> None:
+def write(folder: Path, count: int, first: int = 0) -> None:
+    """Names are a document's address below its folder: each number once."""
     folder.mkdir()
-    for number in range(count):
+    for number in range(first, first + count):
         body = "\n\n".join(
             f"Paragraph {part} of lighthouse {number}: it stood on rock {number * 7 + part} and was painted in "
             f"{1800 + (number * 13 + part) % 200}." for part in range(6)
@@ -360,7 +361,7 @@ async def run(faults: int, minutes: float, documents: int, seed: int, steps: int
                 base_url=ground.made.gateways[0], headers=headers, timeout=30, trust_env=False
             ) as http:
                 first = directory / "first"
-                write(first, 10)
+                write(first, 10, 9000)
                 await _ingested(http, first)
                 ground.load.start(3)
                 await ground.load.flows_again()

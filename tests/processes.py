@@ -26,7 +26,7 @@ from services import rpc
 ROOT = Path(__file__).parent.parent
 ORDER = ("feature", "retriever", "crawler", "generator", "gateway")
 """Who is called is started first."""
-READY_SECONDS = 60.0
+READY_SECONDS = 120.0
 
 
 def free_port() -> int:
