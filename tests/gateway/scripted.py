@@ -322,6 +322,7 @@ class Services:
         scope = wire.from_wire(request.scope, Scope)
         wanted = () if request.HasField("k") and request.k == 0 else ("alpha", "beta")
         passages = tuple(passage(name) for name in wanted if scope.allows(name))
+        asked = {request.author} if request.HasField("author") else set(scope.authors)
         id = f"generation-{len(self.generations) + 1}"
         started = Started(id, "quotes", 1.7e9, Evidence.ANSWER, passages, question, ("A notice.",))
         try:
@@ -379,7 +380,7 @@ class Services:
                 timings,
                 "stop",
                 1.7e9,
-                tuple(each.author for each in passages),
+                tuple(sorted({each.author for each in passages} or asked)),
             )
         finally:
             self.closed.set()
@@ -420,7 +421,7 @@ class Services:
 
 
 def _shows(scope: Scope, generation: Generation) -> bool:
-    """An entry that names no author is everyone's only: nobody knows whose words it holds."""
+    """An entry that names no author is everyone's only: all were asked."""
     authors = generation.authors
     return scope.everyone or (bool(authors) and all(scope.allows(name) for name in authors))
 

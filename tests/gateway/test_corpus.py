@@ -239,13 +239,11 @@ async def test_answers_belong_to_their_key(world: World) -> None:
     assert (await one.delete(f"/v1/generations/{id}")).json() == {"id": id, "deleted": True}
 
 
-async def test_an_answer_from_nobodys_passages_is_everyones_only(world: World) -> None:
-    """An answer that was made of no passages names no author: a key that is limited to some never sees it, not even
-    one that asked."""
-    limited, whole = world.client(await world.key(authors=["gamma"])), world.client(await world.key())
-    body = {"model": "twin", "messages": [{"role": "user", "content": "How?"}]}
-    for client, seen in ((limited, 404), (whole, 200)):
-        asked = {**body, "twin": {"k": 0}}
-        id = (await client.post("/v1/chat/completions", json=asked)).json()["twin"]["generation_id"]
-        assert (await client.get(f"/v1/generations/{id}")).status_code == seen
-        assert len((await client.get("/v1/generations")).json()["data"]) == (seen == 200)
+async def test_an_answer_of_no_passages_is_for_who_may_see_all_it_was_asked_of(world: World) -> None:
+    """Asked of every author it is shown to keys of every author alone, asked within a scope to that scope's."""
+    body = {"model": "twin", "messages": [{"role": "user", "content": "How?"}], "twin": {"k": 0}}
+    admins = [world.client(await world.key("admin", authors)) for authors in (None, ["alpha", "beta"], ["alpha"])]
+    for asking, seen in ((0, [200, 404, 404]), (1, [200, 200, 404]), (2, [200, 200, 200])):
+        id = (await admins[asking].post("/v1/chat/completions", json=body)).json()["twin"]["generation_id"]
+        assert [(await each.get(f"/v1/generations/{id}")).status_code for each in admins] == seen
+    assert [len((await each.get("/v1/generations")).json()["data"]) for each in admins] == [3, 2, 1]
