@@ -14,6 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 from services.cli.api import Api, connect
 from services.cli.options import ApiKey, AuthorOption, Json, Url, err, out, print_json, run
+from services.domain import NAMED_KINDS
 from services.errors import InvalidInput, Unprocessable
 
 _BATCH = 50
@@ -30,9 +31,7 @@ def ingest(
         list[str], typer.Argument(help="Addresses (page, feed, sitemap, Git repository), files, folders.")
     ],
     author: AuthorOption = None,
-    kind: Annotated[
-        str | None, typer.Option(help="page, feed, sitemap, git, folder or file, where guessing is wrong.")
-    ] = None,
+    kind: Annotated[str | None, typer.Option(help=f"{', '.join(NAMED_KINDS)}: where guessing is wrong.")] = None,
     option: Annotated[
         list[str] | None, typer.Option("--option", "-o", help="NAME=VALUE: max_pages, depth, ref, include, …")
     ] = None,

@@ -35,7 +35,7 @@ from services.crawler.folders import is_local
 from services.crawler.page import Links
 from services.crawler.remove import Remover, is_gone
 from services.crawler.sketch import near
-from services.crawler.sources import Item, Listing, Payload, Tools, open_listing, page_links
+from services.crawler.sources import Item, Listing, Payload, Tools, kind_of, open_listing, page_links
 from services.domain import EVERYONE, Document, Failure, Job, Progress, Source, SourceKind, document_id
 from services.errors import (
     Conflict,
@@ -269,7 +269,7 @@ class _Run:
         self._report()
         if not listing.unchanged:
             async with aclosing(listing.items()) as items:
-                if self._source.kind in (SourceKind.PAGE, SourceKind.FEED, SourceKind.SITEMAP):
+                if kind_of(self._source.kind or SourceKind.PAGE).pages:
                     await self._web(listing, items)
                 else:
                     await self._local(listing, items)

@@ -27,7 +27,7 @@ from services.crawler.address import host, same_site
 from services.crawler.folders import is_local
 from services.crawler.page import sniff
 from services.crawler.sources import Tools, fetch_listing, open_listing, page_links
-from services.domain import Source, SourceKind
+from services.domain import NAMED_KINDS, Source, SourceKind
 from services.errors import InvalidInput, TwinError
 
 FORGES = frozenset({"github.com", "gitlab.com", "codeberg.org", "bitbucket.org", "git.sr.ht", "gitea.com"})
@@ -105,7 +105,7 @@ def check_kind(text: str | None) -> SourceKind | None:
     try:
         kind = SourceKind(text)
     except ValueError as error:
-        known = ", ".join(each.value for each in SourceKind if each is not SourceKind.UPLOAD)
+        known = ", ".join(each.value for each in NAMED_KINDS)
         raise InvalidInput(f"There is no kind of source {text[:40]!r}: it is one of {known}.", param="kind") from error
     if kind is SourceKind.UPLOAD:
         raise InvalidInput("A file is uploaded, not named as a source.", param="kind")

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from dulwich.ignore import IgnoreFilter
 
+from services.crawler.extract.media import BINARY_SUFFIXES
 from services.errors import Forbidden, InvalidInput, NotFound, TooLarge, Unprocessable, UnsupportedMedia
 
 DEFAULT_EXCLUDE = (
@@ -51,7 +52,6 @@ DEFAULT_EXCLUDE = (
     "*.swp",
     "*.tmp",
 )
-_BINARY_THAT_IS_READ = re.compile(r"\.(pdf|docx)$", re.IGNORECASE)
 DEEPEST = 64
 """Folders in folders."""
 
@@ -100,7 +100,8 @@ def globs(text: str) -> list[bytes]:
 
 def check_readable(path: str, head: bytes) -> None:
     """UnsupportedMedia for binary content that no extractor reads."""
-    if b"\0" in head[:8192] and not _BINARY_THAT_IS_READ.search(path) and head[:2] not in (b"\xff\xfe", b"\xfe\xff"):
+    utf_16 = head.startswith((b"\xff\xfe", b"\xfe\xff"))
+    if b"\0" in head[:8192] and not path.lower().endswith(BINARY_SUFFIXES) and not utf_16:
         raise UnsupportedMedia("It is a binary file.")
 
 

@@ -17,6 +17,7 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import replace
 
 from services.clients import SourceSpec
+from services.crawler import sources as kinds
 from services.crawler.address import normalise, parse_url, upload_address, without_credentials
 from services.crawler.author import check_author
 from services.crawler.crawl import Checkpoint
@@ -43,10 +44,6 @@ from services.domain import (
 from services.errors import Conflict, Forbidden, InvalidInput, NotFound
 from services.ports import Blobs, Documents, Jobs, Queue, Sources
 
-OPTIONS = frozenset({"depth", "max_pages", "ref", "include", "exclude"})
-"""What callers may say of a source."""
-NOTES = frozenset({"commit", "listing"})
-"""What crawls have found out: kept while what the caller says of the source stays the same."""
 MOST_SOURCES = MOST_FILES
 """Of one ingest."""
 SOONEST = 60.0
@@ -175,8 +172,8 @@ class Ingests:
         known = await self._sources.get(id)
         if known is None:
             known = Source(id=id, author=author, kind=None, address=address, created_at=now)
-        notes: Mapping[str, str] = {name: value for name, value in known.options.items() if name in NOTES}
-        said = {name: value for name, value in known.options.items() if name not in NOTES}
+        notes: Mapping[str, str] = {name: value for name, value in known.options.items() if name in kinds.notes()}
+        said = {name: value for name, value in known.options.items() if name not in kinds.notes()}
         if said != options or (kind is not None and kind is not known.kind):
             notes = {}
             known = replace(known, kind=kind)
@@ -210,7 +207,7 @@ class Ingests:
         if lower.startswith("upload:"):
             raise InvalidInput("A file is uploaded, not named as a source.", param="sources")
         if lower.startswith(("http://", "https://")):
-            if kind in (SourceKind.FOLDER, SourceKind.FILE):
+            if kind is not None and not kinds.kind_of(kind).on_web:
                 raise InvalidInput(f"A {kind.value} is named by its path.", param="kind")
             parts = parse_url(text)
             return without_credentials(parts._replace(fragment="").geturl())
@@ -218,7 +215,7 @@ class Ingests:
             raise InvalidInput(
                 "Only http:// and https:// addresses are fetched; a Git repository has one too.", param="sources"
             )
-        if kind in (SourceKind.PAGE, SourceKind.FEED, SourceKind.SITEMAP):
+        if kind is not None and not kinds.kind_of(kind).on_machine:
             raise InvalidInput(f"A {kind.value} has an address that begins with http:// or https://.", param="sources")
         return str(await asyncio.to_thread(self._folders.resolve, text))
 
@@ -363,9 +360,9 @@ def _crawl_job(parent: str, source: Source, attempt: int, *, explicit: bool, now
 def _options(given: Mapping[str, str]) -> dict[str, str]:
     """A source's options as callers may give them. InvalidInput."""
     for name, value in given.items():
-        if name not in OPTIONS:
+        if name not in kinds.options():
             raise InvalidInput(
-                f"There is no option {name[:40]!r}: there are {', '.join(sorted(OPTIONS))}.", param="options"
+                f"There is no option {name[:40]!r}: there are {', '.join(sorted(kinds.options()))}.", param="options"
             )
         if len(value) > 4000:
             raise InvalidInput(f"The option {name} is too long.", param=f"options.{name}")

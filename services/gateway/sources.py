@@ -5,19 +5,24 @@ Comes in: addresses with schedules. Goes out: records, jobs. Does not know: what
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from fastapi import Query
-from pydantic import Field
+from pydantic import Field, StringConstraints, WithJsonSchema
 from starlette.responses import Response
 
 from services.clients import SourceSpec
+from services.domain import NAMED_KINDS
 from services.errors import Forbidden, InvalidInput
 from services.gateway import jobs, openai, shapes
 from services.gateway.call import Call, TheCall, answer
 from services.gateway.shapes import Asked, AuthorName, Given, SourceShape, Text
 
-Kind = Literal["page", "feed", "sitemap", "git", "folder", "file"]
+Kind = Annotated[
+    str,
+    StringConstraints(pattern=f"^({'|'.join(NAMED_KINDS)})$"),
+    WithJsonSchema({"type": "string", "enum": list(NAMED_KINDS)}),
+]
 Option = Annotated[str, Field(max_length=2000)] | int | float | bool
 _WEB = ("http://", "https://")
 

@@ -58,6 +58,8 @@ _BY_SUFFIX = {
     ".docx": Kind.DOCX,
     ".ipynb": Kind.NOTEBOOK,
 }
+BINARY_SUFFIXES = tuple(suffix for suffix, kind in _BY_SUFFIX.items() if kind in (Kind.PDF, Kind.DOCX))
+"""Of the files that are read although they are no text."""
 _CODE_SUFFIXES = {
     ".py": "python", ".pyi": "python", ".pyx": "cython", ".js": "javascript", ".mjs": "javascript",
     ".cjs": "javascript", ".jsx": "jsx", ".ts": "typescript", ".mts": "typescript", ".tsx": "tsx", ".vue": "vue",

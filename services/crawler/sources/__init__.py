@@ -3,14 +3,16 @@
 Comes in: a Source and the tools to look at it. Goes out: a Listing, whose items are web addresses to be fetched, or
 things that bring their own bytes. Does not know: jobs, versions, what became of an item.
 
-A new kind is a member of domain.SourceKind and a file named like it, with `async def open(source, tools) -> Listing`;
-discover.py says which addresses are of that kind when the caller doesn't.
+A new kind is a member of domain.SourceKind and a file named like it, with `KIND = Kind(…)`, what the kind says of
+itself, and `async def open(source, tools) -> Listing`; discover.py says which addresses are of that kind when the
+caller doesn't.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass
+from functools import cache
 from importlib import import_module
 from typing import Any, Protocol
 
@@ -20,9 +22,26 @@ from services.crawler.page import Entry, Links
 from services.crawler.page import Listing as Page
 from services.crawler.sandbox import Sandbox
 from services.crawler.web import Web
-from services.domain import Source
+from services.domain import Source, SourceKind
 from services.errors import InvalidInput, TooLarge, TwinError, Unprocessable
 from services.ports import Blobs
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What a kind of source says of itself."""
+
+    on_web: bool = False
+    """An address of it may begin with http:// or https://."""
+    on_machine: bool = False
+    """An address of it may be a path of the server's machine."""
+    pages: bool = False
+    """Its items may be pages to be fetched, so many at once; else they bring their bytes, and come in a fixed order."""
+    options: frozenset[str] = frozenset()
+    """What callers may say of it."""
+    notes: frozenset[str] = frozenset()
+    """What crawls find out and keep among the options (Listing.notes, discover.py), while what the caller says stays
+    the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +143,24 @@ class Fixed:
 
     def handled(self, item: Item, links: Links | None) -> None:
         return None
+
+
+def kind_of(kind: SourceKind) -> Kind:
+    """What a kind says of itself."""
+    declared: Kind = import_module(f"{__name__}.{kind.value}").KIND
+    return declared
+
+
+@cache
+def options() -> frozenset[str]:
+    """What callers may say of a source: of which kind it is may show later."""
+    return frozenset().union(*(kind_of(each).options for each in SourceKind))
+
+
+@cache
+def notes() -> frozenset[str]:
+    """What crawls have found out of sources of every kind."""
+    return frozenset().union(*(kind_of(each).notes for each in SourceKind))
 
 
 async def open_listing(source: Source, tools: Tools) -> Listing:

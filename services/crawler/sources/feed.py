@@ -14,10 +14,11 @@ from collections.abc import Awaitable, Callable
 
 from services.crawler.address import normalise
 from services.crawler.page import Entry
-from services.crawler.sources import Fixed, Item, Listing, Payload, Tools, fetch_listing, number, parse_listing
+from services.crawler.sources import Fixed, Item, Kind, Listing, Payload, Tools, fetch_listing, number, parse_listing
 from services.domain import Source
 from services.errors import InvalidInput
 
+KIND = Kind(on_web=True, pages=True, options=frozenset({"max_pages"}), notes=frozenset({"listing"}))
 WHOLE = 600
 """Characters of HTML from which on an entry's content is taken for the whole text and no teaser."""
 

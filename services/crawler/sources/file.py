@@ -12,10 +12,12 @@ import time
 
 from services.crawler.address import clean_path, file_address
 from services.crawler.files import stamp
-from services.crawler.sources import Fixed, Item, Listing, Tools
+from services.crawler.sources import Fixed, Item, Kind, Listing, Tools
 from services.crawler.sources.folder import reader
 from services.domain import Source
 from services.errors import InvalidInput
+
+KIND = Kind(on_machine=True)
 
 
 async def open(source: Source, tools: Tools) -> Listing:

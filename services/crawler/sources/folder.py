@@ -15,9 +15,11 @@ from pathlib import Path
 
 from services.crawler.address import clean_path, file_address
 from services.crawler.files import FoundFile, check_readable, read_below, selection, walk
-from services.crawler.sources import Fixed, Item, Listing, Payload, Tools
+from services.crawler.sources import Fixed, Item, Kind, Listing, Payload, Tools
 from services.domain import Source
 from services.errors import InvalidInput, Unprocessable
+
+KIND = Kind(on_machine=True, options=frozenset({"include", "exclude"}))
 
 
 async def open(source: Source, tools: Tools) -> Listing:

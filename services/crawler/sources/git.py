@@ -20,10 +20,17 @@ from services.crawler.address import git_address
 from services.crawler.folders import is_local
 from services.crawler.page import Links
 from services.crawler.sandbox import Frame
-from services.crawler.sources import Item, Listing, Payload, Tools
+from services.crawler.sources import Item, Kind, Listing, Payload, Tools
 from services.crawler.tasks import EXTRACTOR
 from services.domain import Source
 from services.errors import InvalidInput, NotFound, Unprocessable, by_code
+
+KIND = Kind(
+    on_web=True,
+    on_machine=True,
+    options=frozenset({"ref", "include", "exclude"}),
+    notes=frozenset({"commit"}),
+)
 
 
 async def open(source: Source, tools: Tools) -> Listing:

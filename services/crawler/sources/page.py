@@ -19,10 +19,11 @@ from dulwich.ignore import IgnoreFilter
 from services.crawler.address import host, normalise, shape
 from services.crawler.files import Selection, globs
 from services.crawler.page import Links
-from services.crawler.sources import Fixed, Item, Listing, Tools, number
+from services.crawler.sources import Fixed, Item, Kind, Listing, Tools, number
 from services.domain import Source
 from services.errors import InvalidInput
 
+KIND = Kind(on_web=True, pages=True, options=frozenset({"depth", "max_pages", "include", "exclude"}))
 SAME_SHAPE = 300
 """Pages whose addresses differ only in numbers: a diary of numbered posts fits, a calendar ends."""
 SAME_QUERY = 60

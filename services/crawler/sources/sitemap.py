@@ -21,6 +21,7 @@ from services.crawler.sources import (
     MOST_LISTING_BYTES,
     Fixed,
     Item,
+    Kind,
     Listing,
     Tools,
     fetch_listing,
@@ -31,6 +32,12 @@ from services.crawler.sources.page import below
 from services.domain import Source
 from services.errors import InvalidInput, TwinError, Unprocessable
 
+KIND = Kind(
+    on_web=True,
+    pages=True,
+    options=frozenset({"max_pages", "include", "exclude"}),
+    notes=frozenset({"listing"}),
+)
 MOST_SITEMAPS = 500
 """Read for one source; an index names 50,000 at most."""
 

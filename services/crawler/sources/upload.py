@@ -6,8 +6,10 @@ Does not know: who sent it.
 
 from __future__ import annotations
 
-from services.crawler.sources import Fixed, Item, Listing, Payload, Tools
+from services.crawler.sources import Fixed, Item, Kind, Listing, Payload, Tools
 from services.domain import Source, document_id
+
+KIND = Kind()
 
 
 async def open(source: Source, tools: Tools) -> Listing:
