@@ -269,7 +269,7 @@ class Index(Protocol):
     async def publish(self, document: IndexedDocument, chunks: int) -> None:
         """Make the staged version, of `chunks` chunks, the searchable one and drop the version before. A search
         finds the one or the other whole, never none and never both. An older version than the searchable one is
-        Conflict; the same one again does nothing."""
+        Conflict; the same one again does nothing. What was published outlasts `close`, and the process."""
         ...
 
     async def delete(self, document_ids: Collection[str]) -> None:
@@ -281,7 +281,7 @@ class Index(Protocol):
         ...
 
     async def text(self, query: str, k: int, scope: Scope, filter: Filter) -> list[Hit]:
-        """Best by BM25, identifiers split (camelCase, snake_case, dots), best first."""
+        """Best by BM25 over titles, headings and text, identifiers split (camelCase, snake_case, dots), best first."""
         ...
 
     async def neighbours(self, document_id: str, ordinals: Collection[int]) -> list[Hit]:
@@ -304,7 +304,11 @@ class Index(Protocol):
 
 
 class Indexes(Protocol):
-    """The generations of the index, of which one is live (promise 5)."""
+    """The generations of the index, of which one is live (promise 5).
+
+    Several openers of one URL, in one process or in many, see the same: the feature service writes what the retriever
+    reads, each through an adapter of its own.
+    """
 
     async def manifests(self) -> list[Manifest]:
         """The live one first, then those being built; retired ones last."""
