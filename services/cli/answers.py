@@ -18,6 +18,7 @@ Source = Annotated[str | None, typer.Option("--source", help="Only from this sou
 Language = Annotated[str | None, typer.Option("--language", help="Only in this language: en, de, …")]
 Since = Annotated[str | None, typer.Option(help="Only published from this day on: 2024-01-31.")]
 Until = Annotated[str | None, typer.Option(help="Only published up to this day.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say the answer's id, for `twin trace`.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -35,6 +36,7 @@ def ask(
     until: Until = None,
     k: Annotated[int | None, typer.Option("-k", help="Passages to answer from.", min=1, max=50)] = None,
     support: Annotated[str, typer.Option(help="mark or replace unsupported sentences.")] = "mark",
+    verbose: Verbose = False,
     url: Url = None,
     api_key: ApiKey = None,
     as_json: Json = False,
@@ -52,7 +54,7 @@ def ask(
             body = request([{"role": "user", "content": text}], author, narrowed, k, support)
             if as_json:
                 return dict(await api.post("/v1/chat/completions", body))
-            return await answer(api, body)
+            return await answer(api, body, verbose=verbose)
 
     result = run(work())
     if as_json:
@@ -64,6 +66,7 @@ def ask(
 def chat(
     author: AuthorOption = None,
     support: Annotated[str, typer.Option(help="mark or replace unsupported sentences.")] = "mark",
+    verbose: Verbose = False,
     url: Url = None,
     api_key: ApiKey = None,
 ) -> None:
@@ -80,7 +83,7 @@ def chat(
                 if not question:
                     return
                 messages.append({"role": "user", "content": question})
-                result = await answer(api, request(messages, author, {}, None, support))
+                result = await answer(api, request(messages, author, {}, None, support), verbose=verbose)
                 messages.append({"role": "assistant", "content": result["text"]})
 
     run(work())
@@ -141,7 +144,7 @@ def request(
     return {"model": author or "twin", "messages": messages, "twin": own}
 
 
-async def answer(api: Api, body: dict[str, Any]) -> dict[str, Any]:
+async def answer(api: Api, body: dict[str, Any], *, verbose: bool = False) -> dict[str, Any]:
     """Stream an answer to stdout, its sources after it; what it was made from."""
     text: list[str] = []
     citations: dict[int, dict[str, Any]] = {}
@@ -170,6 +173,8 @@ async def answer(api: Api, body: dict[str, Any]) -> dict[str, Any]:
         err.print(f"{unsupported} sentence(s) are not supported by what they cite.")
     for notice in started.get("notices", []):
         err.print(notice, markup=False, style="dim")
+    if verbose and started:
+        err.print(f"How this was made: twin trace {started['generation_id']}", style="dim")
     return {"text": "".join(text), "twin": started}
 
 

@@ -8,7 +8,7 @@ import click
 import typer
 
 from services import telemetry
-from services.cli import administration, answers, backup, doctor, documents, ingest, models, sources, up
+from services.cli import administration, answers, backup, doctor, documents, ingest, models, sources, trace, up
 from services.cli.options import VERSION
 from services.errors import Cancelled, Forbidden, InvalidInput, NotFound, TwinError, Unauthenticated, Unavailable
 
@@ -31,7 +31,7 @@ def root(version: bool = typer.Option(False, "--version", help="Print the versio
         raise typer.Exit
 
 
-for each in (up, ingest, sources, documents, answers, administration, models, backup, doctor):
+for each in (up, ingest, sources, documents, answers, trace, administration, models, backup, doctor):
     each.register(app)
 
 

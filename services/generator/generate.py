@@ -242,7 +242,12 @@ class Generate:
             chosen = await quotes.choose(found.question, answer.passages, self._vectors)
             quotations, answer.passages = quoted.in_order(chosen, answer.passages)
             quoting = len({each.passage for each in quotations})
-            answer.did("quote", f"{len(quotations)} quotations, of {quoting} passages", began, quoting)
+            answer.did(
+                "quote",
+                f"{len(quotations)} quotations from {quoting} of {len(answer.passages)} passages",
+                began,
+                quoting,
+            )
             yield self._started(answer, found.notices)
             for event in quoted.answer(found.evidence, quotations, answer.passages):
                 yield event
