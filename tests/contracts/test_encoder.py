@@ -13,10 +13,11 @@ import pytest
 from services.adapters import open_adapter
 from services.errors import Misconfigured, TooLarge
 from services.ports import Encoder
+from tests import models
 from tests.servers import tei
 
 URLS = ["hashing://384", "hashing://64", "onnx://"]
-ENCODERS = [*URLS, "tei", "tei with its tokenizer here"]
+ENCODERS = [*URLS, models.loading_torch("sentence-transformers"), "tei", "tei with its tokenizer here"]
 TEXTS = [
     "The lighthouse keeper wrote letters to the harbour master.",
     "Set max_tokens in the request body; fooBar() returns it.",
@@ -37,7 +38,9 @@ def tei_url() -> Iterator[str]:
 @pytest.fixture(params=ENCODERS)
 async def encoder(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Encoder]:
     url = request.param
-    if url.startswith("tei"):
+    if url == "sentence-transformers":
+        url = f"sentence-transformers://{models.minilm()}?device=cpu"
+    elif url.startswith("tei"):
         url = request.getfixturevalue("tei_url")
         if request.param != "tei":
             tokenizer = tmp_path / "tokenizer.json"

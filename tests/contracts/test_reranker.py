@@ -10,16 +10,29 @@ import pytest
 from services.adapters import open_adapter
 from services.errors import Misconfigured
 from services.ports import Reranker
+from tests import models
 from tests.servers import tei
 
-RERANKERS = ["tei"]
+RERANKERS = ["tei", models.loading_torch("cross-encoder")]
 QUERY = "Who wrote letters to the harbour master?"
 RIGHT = "The lighthouse keeper wrote letters to the harbour master."
 WRONG = "Knead the dough and let it rise overnight."
 
 
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return models.cross_encoder(tmp_path_factory.mktemp("cross-encoder"))
+
+
 @pytest.fixture(params=RERANKERS)
 async def reranker(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Reranker]:
+    if request.param == "cross-encoder":
+        folder = request.getfixturevalue("trained")
+        model: Reranker = await open_adapter("reranker", f"cross-encoder://{folder}?device=cpu", tmp_path)
+        yield model
+        await model.close()
+        await model.close()
+        return
     with tei.running(tei.Tei(reranker=True, model_id="stub/reranker", max_client_batch_size=4)) as server:
         opened: Reranker = await open_adapter("reranker", server.url, tmp_path)
         yield opened
