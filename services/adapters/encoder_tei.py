@@ -4,7 +4,7 @@ Comes in: `tei+http://host:port` or `tei+https://…`, and the key from TWIN_ENC
 length 1, and token counts and spans of the model's own tokenizer. Does not know: documents, chunks, models.
 
 `?tokenizer=/path/tokenizer.json` names the model's tokenizer on this machine: counting needs no network then, and
-cutting long documents is many times faster. It is compared with the server's at start. Without it the server is asked,
+cutting documents is several times faster. It is compared with the server's at start. Without it the server is asked,
 by calls that block: `count` and `token_spans` belong into threads, and refuse to stop an event loop.
 
 The server says by /info which model it serves; it is asked again now and then, so that vectors of two models never
@@ -102,7 +102,6 @@ class TeiEncoder:
         self._tokenizer = tokenizer
         self._special = special
         self._in_bytes = in_bytes
-        self._room = asyncio.Semaphore(PARALLEL)
         self._looked = time.monotonic()
 
     @property
@@ -145,8 +144,9 @@ class TeiEncoder:
         tokens = min(BATCH_TOKENS, self._info.batch_tokens)
         parts = list(batches(lengths, tokens, self._info.client_batch))
         # All are waited for: none goes on for a caller who has already been told of another's failure.
+        room = asyncio.Semaphore(PARALLEL)
         done = await asyncio.gather(
-            *(self._embed([texts[at] for at in part]) for part in parts), return_exceptions=True
+            *(self._embed([texts[at] for at in part], room) for part in parts), return_exceptions=True
         )
         for part, rows in zip(parts, done, strict=True):
             if isinstance(rows, BaseException):
@@ -157,8 +157,8 @@ class TeiEncoder:
     async def close(self) -> None:
         await self._server.close()
 
-    async def _embed(self, texts: Sequence[str]) -> Vectors:
-        async with self._room:
+    async def _embed(self, texts: Sequence[str], room: asyncio.Semaphore) -> Vectors:
+        async with room:
             try:
                 answer = await self._server.ask("POST", "/embed", _body(texts))
             except Unavailable:

@@ -90,6 +90,8 @@ class TgiModel:
             trust_env=base.startswith("https"),
             # Loading the authorities' certificates takes longer than a question to a small engine.
             verify=base.startswith("https"),
+            # Who may ask is decided before: here a question would wait for another one's whole answer.
+            limits=httpx2.Limits(max_connections=None, max_keepalive_connections=64),
             event_hooks={"request": [self._asked], "response": [_answered]},
         )
 

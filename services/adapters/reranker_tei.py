@@ -40,7 +40,6 @@ class TeiReranker:
     def __init__(self, server: tei.Tei) -> None:
         self._server = server
         self._info: tei.Info | None = None
-        self._room = asyncio.Semaphore(PARALLEL)
 
     @property
     def name(self) -> str:
@@ -59,7 +58,8 @@ class TeiReranker:
         # Empty ones are refused where the query is empty too.
         sent = [_valid(text) or " " for text in texts]
         parts = [sent[at : at + info.client_batch] for at in range(0, len(sent), info.client_batch)]
-        done = await asyncio.gather(*(self._rank(_valid(query), part) for part in parts), return_exceptions=True)
+        room = asyncio.Semaphore(PARALLEL)
+        done = await asyncio.gather(*(self._rank(_valid(query), part, room) for part in parts), return_exceptions=True)
         scores: list[float] = []
         for part in done:
             if isinstance(part, BaseException):
@@ -70,10 +70,10 @@ class TeiReranker:
     async def close(self) -> None:
         await self._server.close()
 
-    async def _rank(self, query: str, texts: Sequence[str]) -> list[float]:
+    async def _rank(self, query: str, texts: Sequence[str], room: asyncio.Semaphore) -> list[float]:
         body = {"query": query, "texts": texts, "truncate": True, "raw_scores": False, "return_text": False}
         try:
-            async with self._room:
+            async with room:
                 answer = await self._server.ask("POST", "/rerank", body)
         except Unavailable:
             self._info = None  # what is there next may be another one

@@ -14,6 +14,7 @@ from services import telemetry
 from services.adapters import open_adapter
 from services.domain import Message, Usage
 from services.errors import InvalidInput, Misconfigured, Overloaded, TooLarge, TwinError, Unavailable
+from services.generator.pool import Pool
 from services.ports import LanguageModel, Sampling
 from tests.generator.engine import saying
 from tests.servers import tgi
@@ -184,6 +185,26 @@ async def test_characters_that_look_like_line_ends(tmp_path: Path) -> None:
         pieces = await said(model)
         await model.close()
     assert pieces[:-1] == [text, "!"]
+
+
+async def test_several_are_a_pool(tmp_path: Path) -> None:
+    """One that is overloaded before its first token has its question taken over by the other; one that serves another
+    model is refused at start."""
+    full = tgi.Tgi(_event('{"error": "full", "error_type": "overloaded"}', begun=False), model_id="m")
+    with tgi.running(full), tgi.running(tgi.Tgi(saying("Hello."), model_id="m")) as free:
+        pool = Pool([full.url, free.url], lambda url: opened(url, tmp_path))
+        await pool.start()
+        for number in range(20):
+            asked = (Message("user", f"Question {number}?"),)
+            pieces = [piece async for piece in pool.stream(asked, Sampling(max_tokens=5))]
+            assert "".join(piece for piece in pieces if isinstance(piece, str)) == "Hello."
+        assert pool.window == 4096
+        await pool.close()
+        assert full.requests, "twenty questions are some of each one's"
+        wrong = Pool([full.url, f"tgi+{free.base}?model=other"], lambda url: opened(url, tmp_path))
+        with pytest.raises(Misconfigured, match="other"):
+            await wrong.start()
+        await wrong.close()
 
 
 # ── Faults ──────────────────────────────────────────────────────────────────────────────────────────
