@@ -337,6 +337,8 @@ class Indexes(Protocol):
 
 
 class Encoder(Protocol):
+    """`count` and `token_spans` may block, for a tokenizer may be on another machine: they are called in threads."""
+
     @property
     def identity(self) -> EncoderIdentity: ...
 
@@ -361,7 +363,8 @@ class Reranker(Protocol):
     def name(self) -> str: ...
 
     async def score(self, query: str, texts: Sequence[str]) -> list[float]:
-        """Relevance, larger is better, one a text."""
+        """Relevance, larger is better, one a text. A text that does not fit the model together with the query is read
+        as far as it fits."""
         ...
 
     async def close(self) -> None: ...

@@ -300,6 +300,11 @@ def _by_status(status: int, text: str, retry_after: float) -> TwinError:
         return Overloaded("The language model has too much to do. Try again later.", retry_after=retry_after)
     if status == 413 or (status in (400, 422) and TOO_LONG.search(text)):
         return TooLarge("The conversation is longer than the language model holds: shorten it.")
+    if status in (400, 422) and "template" in text.lower():
+        return Misconfigured(
+            "The model's chat template takes no such conversation, or there is none: the engine reads it from "
+            "tokenizer_config.json or chat_template.json beside the weights."
+        )
     if status in (400, 422):
         return InvalidInput("The language model refused the request: leave out temperature, seed, stop and their like.")
     return Unavailable("The language model has a fault. Try again in a moment.", retry_after=retry_after)

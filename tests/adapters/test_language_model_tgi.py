@@ -232,6 +232,7 @@ def _event(data: str, *, begun: bool = True) -> tgi.Script:
             _status(422, "validation", "Input validation error: `inputs` must have less than 9 tokens. Given: 12"),
             TooLarge,
         ),
+        (_status(422, "template_error", "Template error: template not found"), Misconfigured),
         (_status(424, "generation"), Unavailable),
         (_status(429, "overloaded"), Overloaded),
         (_status(500, "incomplete_generation"), Unavailable),
