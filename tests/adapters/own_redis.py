@@ -19,6 +19,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from redis import Redis
+from redis.exceptions import RedisError
 
 from tests.servers.fixtures import server
 from tests.servers.obtain import obtain
@@ -53,10 +55,17 @@ class OwnRedis:
             [*self._plan.arguments, *options], env={**os.environ, **self._plan.environment}, stdout=subprocess.DEVNULL
         )
         end = time.monotonic() + 20
-        while not self._plan.ready():
+        while not self._answers():
             assert time.monotonic() < end
             assert self._process.poll() is None
             time.sleep(0.01)
+
+    def _answers(self) -> bool:
+        try:
+            with Redis.from_url(self.url) as client:
+                return bool(client.ping())
+        except RedisError:
+            return False
 
     def signal(self, number: int) -> None:
         assert self._process is not None
