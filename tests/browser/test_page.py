@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 import uvicorn
 from playwright.sync_api import Page, Route, expect
+from playwright.sync_api import Request as Asked
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
@@ -545,3 +546,72 @@ def test_the_twin_that_answers_is_chosen(library: Served, visitor: Visitor) -> N
         ask(page, QUESTION)
     assert json.loads(asked.value.post_data or "")["model"] == "alpha"
     answered(page)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_how_an_answer_was_made(library: Served, visitor: Visitor, axe: str, size: str) -> None:
+    """The whole path of an answer in a dialog: what was searched, each step, the candidates with each stage's score;
+    without a serious violation, no wider than the screen, with the keyboard alone and the focus given back. Its trace
+    began in the browser, and every request has one of its own."""
+    page = visitor.open(library, size)
+    parents: list[str | None] = []
+
+    def requested(request: Asked) -> None:
+        if "/v1/" in request.url:
+            parents.append(request.headers.get("traceparent"))
+
+    page.on("request", requested)
+    with page.expect_response("**/v1/chat/completions") as response:
+        ask(page, QUESTION)
+    answer = answered(page)
+    begun = response.value.request.headers["traceparent"].split("-")[1]
+    assert response.value.header_value("x-trace-id") == begun
+    button = answer.get_by_role("button", name="How this was made")
+    button.focus()
+    page.keyboard.press("Enter")
+    dialog = page.get_by_role("dialog", name="How this was made")
+    expect(dialog.locator("dl")).to_contain_text(begun)
+    expect(dialog.locator("dl")).to_contain_text(QUESTION)
+    expect(dialog).to_contain_text("None: no model wrote this answer.")
+    steps = dialog.get_by_role("region", name="Steps").get_by_role("rowheader")
+    assert steps.all_text_contents()[:3] == ["understand", "queries", "search"]
+    assert steps.all_text_contents()[-1] == "quote"
+    candidates = dialog.get_by_role("region", name="Candidates")
+    heads = candidates.get_by_role("columnheader").all_text_contents()
+    assert [name for name in ("dense", "text", "fused", "Cited") if name not in heads] == []
+    first = candidates.get_by_role("row").nth(1)
+    expect(first).to_contain_text("Sourdough, slowly")
+    assert re.search(r"\d\.\d{3}", first.inner_text())
+    expect(first.get_by_text("starter is ready", exact=False)).to_be_hidden()
+    first.locator("summary").click()
+    expect(first).to_contain_text("twice")
+    assert violations(page, axe) == []
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    body = dialog.get_by_role("region", name="The answer’s path")
+    assert body.evaluate("(it) => it.scrollWidth <= it.clientWidth && it.clientHeight <= innerHeight")
+    page.keyboard.press("Escape")
+    expect(dialog).to_be_hidden()
+    expect(button).to_be_focused()
+    assert all(parents)
+    assert len(set(parents)) == len(parents)
+
+
+def test_the_prompt_of_a_written_answer(engine: Served, visitor: Visitor) -> None:
+    """Where a model wrote, its prompt as it read it, folded; of an answer that is gone it is said so."""
+    engine.say("The starter is fed twice a day [1].")
+    page = visitor.open(engine)
+    ask(page, QUESTION)
+    answered(page).get_by_role("button", name="How this was made").click()
+    dialog = page.get_by_role("dialog", name="How this was made")
+    prompt = dialog.locator(".words.code")
+    expect(prompt).to_be_hidden()
+    dialog.get_by_text("as the model read it").click()
+    expect(prompt).to_contain_text("A loaf wants time")
+    expect(prompt).to_contain_text(f"Question: {QUESTION}")
+    id = dialog.locator("dt", has_text=re.compile("^Answer$")).locator("+ dd").inner_text()
+    page.get_by_role("button", name="Close", exact=True).click()
+    with engine.client() as client:
+        assert client.delete(f"/v1/generations/{id}").status_code == 200
+    visitor.allowed_errors.append("404")
+    answered(page).get_by_role("button", name="How this was made").click()
+    expect(dialog.get_by_role("alert")).to_have_text("This answer is no longer kept.")

@@ -18,6 +18,7 @@ const cite = (number: number, answer_start: number, answer_end: number, title = 
   answer_start,
   answer_end,
   published: null,
+  chunk_id: "",
 });
 const unsupported = (start: number, end: number): Support => ({ start, end, verdict: "unsupported", score: 0 });
 

@@ -30,6 +30,13 @@ export class ApiError extends Error {
   }
 }
 
+/** A new trace that begins here: W3C Trace Context. The last two digits: it is to be recorded. */
+export function traceparent(): string {
+  const digits = (bytes: number) =>
+    Array.from(crypto.getRandomValues(new Uint8Array(bytes)), (byte) => byte.toString(16).padStart(2, "0")).join("");
+  return `00-${digits(16)}-${digits(8)}-01`;
+}
+
 let unauthenticated: () => void = () => {};
 
 /** Called at every 401: the page then shows its sign-in screen. */
@@ -39,6 +46,7 @@ export function onUnauthenticated(handler: () => void): void {
 
 export async function request(path: string, init: RequestInit = {}): Promise<Response> {
   const headers = new Headers(init.headers);
+  headers.set("traceparent", traceparent());
   const key = apiKey.get();
   if (key) headers.set("Authorization", `Bearer ${key}`);
   if (init.method && init.method !== "GET") headers.set("X-Twin-Page", "1");
@@ -73,7 +81,12 @@ export async function upload<T>(
   const response = await new Promise<Response>((resolve, reject) => {
     sending.open("POST", path);
     const key = apiKey.get();
-    const all = { ...headers, "X-Twin-Page": "1", ...(key ? { Authorization: `Bearer ${key}` } : {}) };
+    const all = {
+      ...headers,
+      traceparent: traceparent(),
+      "X-Twin-Page": "1",
+      ...(key ? { Authorization: `Bearer ${key}` } : {}),
+    };
     for (const [name, value] of Object.entries(all)) sending.setRequestHeader(name, value);
     sending.upload.onprogress = (event) => event.lengthComputable && sent(event.loaded / event.total);
     sending.onerror = () =>

@@ -6,6 +6,7 @@ export type Verdict = "supported" | "unsupported" | "quoted" | "unchecked";
 export interface Passage {
   text: string;
   score: number;
+  scores: Record<string, number>;
   start: number;
   end: number;
   heading: string;
@@ -28,6 +29,7 @@ export interface Citation {
   answer_start: number;
   answer_end: number;
   published: string | null;
+  chunk_id: string;
 }
 
 export interface Support {
@@ -49,6 +51,42 @@ export interface Started {
 export interface Finished {
   reason: string;
   timings: Record<string, number>;
+}
+
+export interface Step {
+  name: string;
+  detail: string;
+  milliseconds: number;
+  candidates: number;
+}
+
+export interface Narrowed {
+  authors: string[];
+  sources: string[];
+  languages: string[];
+  since: string | null;
+  until: string | null;
+}
+
+/** A kept answer with everything it was made of. */
+export interface Made {
+  id: string;
+  model: string;
+  question: string;
+  evidence: Evidence;
+  confidence: number | null;
+  citations: Citation[];
+  support: Support[];
+  usage: { prompt_tokens: number; completion_tokens: number };
+  timings: Record<string, number>;
+  redacted: boolean;
+  trace: string;
+  messages: { role: string; content: string }[];
+  queries: string[];
+  filter: Narrowed;
+  steps: Step[];
+  passages: Passage[];
+  prompt: string;
 }
 
 export interface Problem {
