@@ -33,6 +33,8 @@ class Folders:
                 raise InvalidInput("A file:// address names no other host.", param="sources")
             address = unquote(parts.path)
         path = Path(os.path.expanduser(address))
+        if not path.is_absolute() and address.startswith("~"):
+            raise NotFound("There is no such user's home on the server's machine.", param="sources")
         if not path.is_absolute():
             raise InvalidInput("Give a whole path, beginning with / or ~, or an address beginning with http(s)://.")
         real = Path(os.path.realpath(path))

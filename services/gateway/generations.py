@@ -30,6 +30,7 @@ from services.gateway.shapes import (
     StepShape,
     SupportShape,
     Time,
+    Whole,
 )
 
 
@@ -91,7 +92,7 @@ class GenerationWhole(GenerationShape):
 
 class FeedbackBody(Asked):
     generation_id: Annotated[str, StringConstraints(min_length=1, max_length=200)]
-    rating: Literal[1, -1]
+    rating: Annotated[Literal[1, -1], Whole]
     correction: Annotated[str, StringConstraints(max_length=50_000, pattern=r"^[^\x00]*$")] = ""
     """The answer as it should have been: it becomes preference data."""
     reasons: Annotated[

@@ -22,7 +22,7 @@ from services.clients import UploadedFile
 from services.errors import InvalidInput, TooLarge, TwinError, UnsupportedMedia
 from services.gateway import jobs, sources
 from services.gateway.call import Call, TheCall
-from services.gateway.shapes import Asked, AuthorName, Text
+from services.gateway.shapes import Address, Asked, AuthorName
 from services.gateway.sources import SourceBody
 
 IdempotencyKey = Annotated[
@@ -36,7 +36,7 @@ _FIELD_BYTES = 1000
 
 class IngestBody(Asked):
     author: AuthorName
-    sources: Annotated[list[Text | SourceBody], Field(min_length=1, max_length=1000)]
+    sources: Annotated[list[Address | SourceBody], Field(min_length=1, max_length=1000)]
 
 
 async def start(call: TheCall, body: IngestBody, idempotency_key: IdempotencyKey = None) -> Response:

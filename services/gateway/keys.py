@@ -16,7 +16,7 @@ from services.domain import Key, Role
 from services.errors import Forbidden, NotFound
 from services.gateway import auth, shapes
 from services.gateway.call import Call, TheCall, answer
-from services.gateway.shapes import Asked, AuthorName, Given, Time
+from services.gateway.shapes import Asked, AuthorName, Given, Time, Whole
 
 
 class KeyBody(Asked):
@@ -25,7 +25,7 @@ class KeyBody(Asked):
     authors: Annotated[list[AuthorName], Field(min_length=1, max_length=1000)] | None = None
     """null: every author, those to come included."""
     expires_in_days: Annotated[float, Field(gt=0, le=36500)] | None = None
-    requests_per_minute: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
+    requests_per_minute: Annotated[int, Field(ge=1, le=1_000_000), Whole] | None = None
     """null: the gateway's own limit."""
 
 

@@ -14,7 +14,7 @@ from pydantic_core.core_schema import ValidationInfo
 
 from services.domain import Citation, Message
 from services.errors import InvalidInput
-from services.gateway.shapes import Asked, CitationShape, Evidence, FilterBody, Given, PassageShape, SupportShape
+from services.gateway.shapes import Asked, CitationShape, Evidence, FilterBody, Given, PassageShape, SupportShape, Whole
 
 EVERYONE_MODEL = "twin"
 """The model that answers from every author the key may see."""
@@ -74,7 +74,7 @@ class TextFormat(Asked):
 class TwinOptions(Asked):
     """What is Twin's own in a chat request."""
 
-    k: Annotated[int, Field(ge=0, le=50)] | None = None
+    k: Annotated[int, Field(ge=0, le=50), Whole] | None = None
     """Passages to answer from; 0: none are looked for."""
     filter: FilterBody = FilterBody()
     support: Literal["mark", "replace"] = "mark"
@@ -88,8 +88,8 @@ class ChatBody(Asked):
     messages: Annotated[list[ChatMessage], Field(min_length=1, max_length=1000)]
     stream: bool | None = None
     stream_options: StreamOptions | None = None
-    max_tokens: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
-    max_completion_tokens: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
+    max_tokens: Annotated[int, Field(ge=1, le=1_000_000), Whole] | None = None
+    max_completion_tokens: Annotated[int, Field(ge=1, le=1_000_000), Whole] | None = None
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
     top_p: Annotated[float, Field(ge=0, le=1)] | None = None
     stop: (
@@ -97,7 +97,7 @@ class ChatBody(Asked):
         | Annotated[list[Annotated[str, Field(min_length=1, max_length=200)]], Field(max_length=4)]
         | None
     ) = None
-    seed: Annotated[int, _INT64] | None = None
+    seed: Annotated[int, _INT64, Whole] | None = None
     frequency_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
     presence_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
     twin: TwinOptions | None = None
@@ -115,9 +115,9 @@ class ChatBody(Asked):
     parallel_tool_calls: bool | None = None
 
     # Refused, but for the value that asks for nothing.
-    n: Literal[1] | None = None
+    n: Annotated[Literal[1], Whole] | None = None
     logprobs: Literal[False] | None = None
-    top_logprobs: Literal[0] | None = None
+    top_logprobs: Annotated[Literal[0], Whole] | None = None
     logit_bias: Annotated[dict[str, Any], Field(max_length=0)] | None = None
     tools: Annotated[list[Any], Field(max_length=0)] | None = None
     tool_choice: Literal["none", "auto"] | None = None
@@ -229,7 +229,7 @@ class EmbeddingsBody(Asked):
     """`twin`, or the encoder's name as GET /v1/status says it."""
     input: _Input | Annotated[list[_Input], Field(min_length=1, max_length=2048)]
     encoding_format: Literal["float", "base64"] | None = None
-    dimensions: Annotated[int, Field(ge=1, le=65536)] | None = None
+    dimensions: Annotated[int, Field(ge=1, le=65536), Whole] | None = None
     """The encoder's own number, or nothing."""
     user: str | None = None
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from fastapi import Request
 from fastapi.routing import APIRoute
-from pydantic import BaseModel
+from pydantic import BaseModel, TypeAdapter
 from starlette.responses import Response
 
 from services.domain import Key, Role
@@ -37,7 +37,7 @@ from services.gateway import (
 )
 from services.gateway.call import Call, Parts
 from services.gateway.edge import loopback
-from services.gateway.shapes import Gone, SourceShape
+from services.gateway.shapes import AuthorName, Gone, SourceShape
 
 READER, WRITER, ADMIN = Role.READER, Role.WRITER, Role.ADMIN
 _NOBODY = Key("", "", "nobody", Role.READER, (), created_at=0.0)
@@ -68,14 +68,19 @@ _UPLOAD = {
             "schema": {
                 "type": "object",
                 "required": ["author", "file"],
+                "additionalProperties": False,
                 "properties": {
-                    "author": {"type": "string", "minLength": 1, "maxLength": 64, "description": "Comes first."},
+                    "author": {**TypeAdapter(AuthorName).json_schema(), "description": "Comes first."},
                     "file": {"type": "array", "minItems": 1, "items": {"type": "string", "format": "binary"}},
                 },
             }
         }
     },
 }
+_STREAM = "text/event-stream"
+_STRING = {"type": "string"}
+_EVENTS: dict[str, Any] = {}
+"""Without a schema: it would have to be that of the whole stream, and is read as that of an event."""
 _MATCH = [
     {"name": "If-None-Match", "in": "header", "required": False, "schema": {"type": "string"}},
     {"name": "If-Match", "in": "header", "required": False, "schema": {"type": "string"}},
@@ -284,9 +289,9 @@ def _responses(entry: Route) -> dict[int | str, dict[str, Any]]:
     given = "Made." if entry.status == 201 else "Accepted." if entry.status == 202 else "As asked."
     found[entry.status] = {"description": given}
     if isinstance(entry.gives, str):
-        found[entry.status]["content"] = {entry.gives: {"schema": {"type": "string"}}}
+        found[entry.status]["content"] = {entry.gives: _EVENTS if entry.gives == _STREAM else {"schema": _STRING}}
     elif entry.streams:
-        found[entry.status]["content"] = {"text/event-stream": {"schema": {"type": "string"}}}
+        found[entry.status]["content"] = {_STREAM: _EVENTS}
     for code in entry.statuses:
         found[code] = {"description": SAYS[code]}
         if code not in (303, 304):

@@ -8,18 +8,28 @@ from __future__ import annotations
 import time
 from typing import Annotated
 
-from pydantic import Field, StringConstraints
+from pydantic import Field
 from starlette.responses import Response
 
 from services.domain import SearchRequest
 from services.gateway import shapes
 from services.gateway.call import TheCall, answer
-from services.gateway.shapes import Asked, Evidence, FilterBody, FilterShape, Given, PassageShape, StepShape
+from services.gateway.shapes import (
+    Asked,
+    Evidence,
+    FilterBody,
+    FilterShape,
+    Given,
+    PassageShape,
+    Query,
+    StepShape,
+    Whole,
+)
 
 
 class SearchBody(Asked):
-    query: Annotated[str, StringConstraints(min_length=1, max_length=8000, pattern=r"^[^\x00]*$")]
-    k: Annotated[int, Field(ge=1, le=100)] = 8
+    query: Query
+    k: Annotated[int, Field(ge=1, le=100), Whole] = 8
     filter: FilterBody = FilterBody()
     rewrite: bool | None = None
     """null: where it was measured to help."""

@@ -10,7 +10,7 @@ import unicodedata
 from datetime import UTC, date, datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, WithJsonSchema
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, WithJsonSchema
 
 from services.domain import Author, Citation, Document, Filter, Passage, Source, Step, Support
 
@@ -29,6 +29,14 @@ class Given(BaseModel):
     model_config = ConfigDict(extra="allow", use_attribute_docstrings=True)
 
 
+def _whole(value: Any) -> Any:
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+Whole = BeforeValidator(_whole)
+"""With an integer, behind its bounds: JSON has numbers of one kind, in which 2.0 is 2."""
+
+
 def _iso_date(text: str) -> str:
     if len(text) != 10:
         raise ValueError("a date is YYYY-MM-DD")
@@ -37,6 +45,23 @@ def _iso_date(text: str) -> str:
 
 Date = Annotated[str, AfterValidator(_iso_date), WithJsonSchema({"type": "string", "format": "date"})]
 Text = Annotated[str, StringConstraints(min_length=1, max_length=2000, pattern=r"^[^\x00]*$")]
+Query = Annotated[str, StringConstraints(min_length=1, max_length=8000, pattern=r"^[^\x00]*[^\s\x00-\x1f][^\x00]*$")]
+"""It says something: white space alone is no question."""
+_LABEL = "[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+Address = Annotated[
+    Text,
+    WithJsonSchema(
+        {
+            "type": "string",
+            "maxLength": 2000,
+            "pattern": rf"^(https?://{_LABEL}(\.{_LABEL})*(:[1-9][0-9]{{0,3}})?([/?#][^\\\x00-\x1f\x7f-\x9f]*)?"
+            r"|(file://)?/[^\x00]*|~(/[^\x00]*)?)$",
+            "description": "A page's, feed's, sitemap's or Git repository's, or a path of the server's machine, which "
+            "only an admin's key may name. (Hosts of other scripts, IPv6 and users' homes are taken too.)",
+            "examples": ["https://example.org/blog", "/home/me/notes"],
+        }
+    ),
+]
 AuthorName = Annotated[
     str,
     StringConstraints(min_length=1, max_length=64, pattern=r"^\w([\w .-]{0,62}[\w.-])?$"),

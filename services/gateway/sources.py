@@ -16,7 +16,7 @@ from services.domain import NAMED_KINDS
 from services.errors import Forbidden, InvalidInput
 from services.gateway import jobs, openai, shapes
 from services.gateway.call import Call, TheCall, answer
-from services.gateway.shapes import Asked, AuthorName, Given, SourceShape, Text
+from services.gateway.shapes import Address, Asked, AuthorName, Given, SourceShape
 
 Kind = Annotated[
     str,
@@ -30,7 +30,7 @@ _WEB = ("http://", "https://")
 class SourceBody(Asked):
     """An address, with what is to be known of it."""
 
-    address: Text
+    address: Address
     kind: Kind | None = None
     """null: the crawler finds out."""
     options: Annotated[dict[Annotated[str, Field(max_length=100)], Option], Field(max_length=50)] = Field(

@@ -101,3 +101,9 @@ async def test_nothing_comes_from_another_host(world: World) -> None:
         assert "http://" not in response.text
         assert "https://" not in response.text
     assert (await world.client().get("/docs/../api.py")).status_code == 404
+
+
+@pytest.mark.parametrize(("k", "status"), [(1, 200), (1.0, 200), (1.5, 400), (True, 400), ("1", 400)])
+async def test_a_whole_number_may_be_written_with_a_point(world: World, k: object, status: int) -> None:
+    """JSON has numbers of one kind: 1.0 is 1, as its schema says; a fraction, a boolean or a text is none."""
+    assert (await world.admin.post("/v1/search", json={"query": "How?", "k": k})).status_code == status
