@@ -97,6 +97,19 @@ servers-up: $(VENV)/dev ## Build and start Weaviate, Redis and the like for test
 servers-down: $(VENV)/dev ## Stop them and take their data
 	@$(BIN)/python -m tests.servers down $(if $(SERVERS),--only $(SERVERS))
 
+.PHONY: test-servers
+test-servers: $(VENV)/dev ## Run the tests that need servers (built here where they are missing: needs Go), none skipped
+	@$(BIN)/python -m tests.servers build
+	@TWIN_REQUIRE_SERVERS=1 $(BIN)/pytest -n 2 tests/servers tests/contracts tests/adapters tests/e2e
+
+.PHONY: up-servers
+up-servers: $(VENV)/dev ## All of Twin as processes on MongoDB's protocol, Weaviate and Redis, to try
+	@$(BIN)/python -m tests.up_servers
+
+.PHONY: chaos
+chaos: $(VENV)/dev ## 150 faults at random moments under load; seed with SEED=
+	@$(BIN)/python -u -m tests.chaos $(if $(SEED),--seed $(SEED))
+
 .PHONY: protos
 protos: $(VENV)/dev ## Make the gRPC stubs again from the .proto files
 	@proto/generate

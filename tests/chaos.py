@@ -19,7 +19,6 @@ import json
 import os
 import random
 import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -33,8 +32,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from tests.processes import Cluster, Process, cluster, create_key, free_port
-from tests.servers.obtain import obtain
-from tests.servers.run import PLANS, Plan
+from tests.servers.run import Running, Servers
 
 FLOW_SECONDS = 5.0
 REPLICAS = {"crawler": 2, "feature": 2, "retriever": 2, "generator": 2, "gateway": 2}
@@ -49,35 +47,27 @@ STEPS = {
 class Server:
     """One real server, started again on the same port with the same data."""
 
-    def __init__(self, name: str, directory: Path) -> None:
+    def __init__(self, name: str, servers: Servers) -> None:
         self.name = name
-        directory.mkdir()
-        self.plan: Plan = PLANS[name](obtain(name), directory)
-        self._directory = directory
-        self.running: subprocess.Popen[bytes] | None = None
+        self._servers = servers
+        self._running: Running | None = None
+
+    @property
+    def variables(self) -> dict[str, str]:
+        assert self._running is not None
+        return self._running.variables
 
     async def start(self) -> None:
-        with (self._directory / "log").open("ab") as log:
-            self.running = subprocess.Popen(
-                self.plan.arguments, cwd=self._directory, env={**os.environ, **self.plan.environment}, stdout=log,
-                stderr=log, start_new_session=True,
-            )  # fmt: skip
-        for _ in range(900):
-            if await asyncio.to_thread(self.plan.ready):
-                return
-            assert self.running.poll() is None, f"{self.name} ended"
-            await asyncio.sleep(0.1)
-        raise AssertionError(f"{self.name} is not ready")
+        again = self._servers.start if self._running is None else self._servers.restart
+        self._running = await asyncio.to_thread(again, self.name)
 
     def send(self, number: int) -> None:
-        if self.running is not None and self.running.poll() is None:
-            self.running.send_signal(number)
+        process = self._running.process() if self._running is not None else None
+        if process is not None:
+            process.send_signal(number)
 
-    async def end(self, *, gently: bool = False) -> None:
-        if self.running is not None:
-            self.send(signal.SIGCONT)
-            self.send(signal.SIGTERM if gently else signal.SIGKILL)
-            await asyncio.to_thread(self.running.wait)
+    async def kill(self) -> None:
+        self.send(signal.SIGKILL)
 
 
 class Proxies:
@@ -183,6 +173,8 @@ class Field:
     load: Load
     chance: random.Random
     slow: list[str] = field(default_factory=list)
+    missed: list[str] = field(default_factory=list)
+    """Crash points that the work did not come to."""
     faults: Counter[str] = field(default_factory=Counter)
 
     async def strike(self) -> None:
@@ -242,7 +234,7 @@ class Field:
 
     async def _kill_server(self) -> str:
         server = self.servers[self.chance.choice(["ferretdb", "weaviate", "redis"])]
-        await server.end()
+        await server.kill()
         await asyncio.sleep(self.chance.uniform(0, 2))
         await server.start()
         return server.name
@@ -264,32 +256,45 @@ class Field:
     async def _empty(self) -> str:
         from redis.asyncio import Redis
 
-        async with Redis.from_url(self.servers["redis"].plan.variables["TWIN_TEST_REDIS_URL"]) as redis:
+        async with Redis.from_url(self.servers["redis"].variables["TWIN_TEST_REDIS_URL"]) as redis:
             await redis.flushall()
         return "redis"
 
-    async def crash_at(self, service: str, step: str, when: str) -> None:
-        """One of a service's processes ends itself at this step, the other goes on; then it is started again."""
-        each = self.made.of(service)[0]
+    async def crash_at(self, service: str, step: str, when: str, work: Callable[[], Awaitable[None]]) -> None:
+        """One of a service's processes ends itself at this step of `work`, which it does alone; then both go on."""
+        each, other = self.made.of(service)
         await each.kill()
-        number = str(self.chance.randint(1, 4))
-        each.start(["-m", "tests.crashing", service, step, when, number])
-        end = time.monotonic() + 15
+        each.start(["-m", "tests.crashing", service, step, when, str(self.chance.randint(1, 2))])
+        try:
+            await each.ready()
+        except AssertionError:
+            # Workers claim as soon as they run: then it has ended already.
+            assert each.running is not None
+            if each.running.poll() != -signal.SIGKILL:
+                raise
+        await other.stop()
+        await work()
+        end = time.monotonic() + 20
         while time.monotonic() < end and each.running is not None and each.running.poll() is None:
             await asyncio.sleep(0.1)
         reached = each.running is not None and each.running.poll() is not None
         await each.kill()
-        each.start()
-        await each.ready(90)
+        for one in (each, other):
+            one.start()
+        await asyncio.gather(each.ready(), other.ready())
+        if not reached:
+            self.missed.append(f"{when} {step}")
         await self.done("crash", f"{when} {step}{'' if reached else ' (not reached)'}")
 
 
 @asynccontextmanager
 async def battlefield(directory: Path, seed: int) -> AsyncIterator[Field]:
-    servers = {name: Server(name, directory / name) for name in ("toxiproxy", "ferretdb", "weaviate", "redis")}
+    running = Servers(directory / "servers")
+    servers = {name: Server(name, running) for name in ("toxiproxy", "ferretdb", "weaviate", "redis")}
     try:
-        await asyncio.gather(*(each.start() for each in servers.values()))
-        variables = {name: value for each in servers.values() for name, value in each.plan.variables.items()}
+        for each in servers.values():
+            await each.start()
+        variables = {name: value for each in servers.values() for name, value in each.variables.items()}
         proxies = Proxies(variables["TWIN_TEST_TOXIPROXY_URL"])
         mongo = urlsplit(variables["TWIN_TEST_MONGODB_URL"])
         redis = urlsplit(variables["TWIN_TEST_REDIS_URL"])
@@ -314,8 +319,7 @@ async def battlefield(directory: Path, seed: int) -> AsyncIterator[Field]:
             yield Field(made, servers, proxies, Load(made, key), random.Random(seed))
         await proxies.close()
     finally:
-        for each in servers.values():
-            await each.end(gently=True)
+        await asyncio.to_thread(running.stop)
 
 
 def write(folder: Path, count: int, first: int = 0) -> None:
@@ -372,21 +376,26 @@ async def run(faults: int, minutes: float, documents: int, seed: int, steps: int
                 batch = max(1, documents // max(1, len(points) + 4))
                 jobs: list[str] = []
                 written = sorted(folder.iterdir())
-                while sum(ground.faults.values()) < faults and time.monotonic() < end:
+
+                async def bring() -> None:
+                    if not written:
+                        return
                     part = directory / f"part-{len(jobs)}"
-                    if written:
-                        part.mkdir()
-                        for each in written[:batch]:
-                            each.rename(part / each.name)
-                        del written[:batch]
-                        sent = {"author": "author", "sources": [str(part)]}
-                        own = {"Idempotency-Key": f"job-{len(jobs)}"}
-                        job = await persist(http, "POST", "/v1/ingest-jobs", json=sent, headers={**headers, **own})
-                        assert job.status_code == 202, job.text
-                        jobs.append(job.json()["id"])
+                    part.mkdir()
+                    for each in written[:batch]:
+                        each.rename(part / each.name)
+                    del written[:batch]
+                    sent = {"author": "author", "sources": [str(part)]}
+                    own = {**headers, "Idempotency-Key": f"job-{len(jobs)}"}
+                    job = await persist(http, "POST", "/v1/ingest-jobs", json=sent, headers=own)
+                    assert job.status_code == 202, job.text
+                    jobs.append(job.json()["id"])
+
+                while sum(ground.faults.values()) < faults and time.monotonic() < end:
                     if points:
-                        await ground.crash_at(*points.pop())
+                        await ground.crash_at(*points.pop(), bring)
                     else:
+                        await bring()
                         await asyncio.sleep(ground.chance.uniform(0, 1))
                         await ground.strike()
                 rest = directory / "rest"
@@ -401,6 +410,7 @@ async def run(faults: int, minutes: float, documents: int, seed: int, steps: int
                 await _whole(http, documents + 10)
             print(f"faults: {dict(ground.faults)}")
             print(f"answers: {dict(ground.load.outcomes)}")
+            print(f"crash points not reached: {ground.missed}")
             assert not ground.load.cut, ground.load.cut
             assert not ground.slow, ground.slow
 

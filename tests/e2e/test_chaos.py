@@ -1,0 +1,20 @@
+"""A short run of tests/chaos.py: `make chaos` is the long one."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests import chaos
+
+
+@pytest.mark.timeout(900)
+async def test_under_fire(
+    mongodb_server: str,
+    weaviate_server: str,
+    redis_server: str,
+    toxiproxy_server: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Fifteen faults of every kind during an ingest and under questions: nothing lost, nothing doubled, no answer cut
+    without an error event, and answers flow again within seconds."""
+    await chaos.run(faults=15, minutes=12, documents=60, seed=20, steps=6)
