@@ -13,7 +13,7 @@ import hashlib
 import json
 import zlib
 from collections.abc import Collection, Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from typing import Any
 
 from services.domain import (
@@ -81,14 +81,19 @@ def progress_of(text: str | None) -> Progress | None:
     return Progress(**values, failures=failures)
 
 
+_FIELDS = {field.name for field in fields(Generation)}
+
+
 def packed_entry(generation: Generation) -> bytes:
     entry = asdict(replace(generation, timings=dict(generation.timings)))
     return zlib.compress(json.dumps(entry).encode(), 1)
 
 
 def unpacked_entry(packed: bytes) -> Generation:
-    """What an entry of an earlier Twin lacks takes its default."""
-    entry: Mapping[str, Any] = json.loads(zlib.decompress(packed))
+    """What an entry of an earlier Twin lacks takes its default; what one of a later Twin has besides is left out: both
+    may serve at once while one replaces the other."""
+    read: Mapping[str, Any] = json.loads(zlib.decompress(packed))
+    entry = {name: value for name, value in read.items() if name in _FIELDS}
     feedback = entry["feedback"]
     if feedback is not None:
         feedback["reasons"] = tuple(feedback["reasons"])

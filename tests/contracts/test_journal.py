@@ -112,13 +112,15 @@ async def test_find_by_trace(journal: Journal) -> None:
     assert [each.id for each in await journal.find(EVERYONE, trace="f" * 32)] == ["a"]
 
 
-async def test_entries_of_an_earlier_twin(store_url: str, tmp_path: Path) -> None:
+async def test_entries_of_other_twins(store_url: str, tmp_path: Path) -> None:
     """An entry that was written before there were traces, steps and filters in it is read with their defaults, found,
-    judged and redacted; and the store goes on with new ones beside it."""
+    judged and redacted, and one with a field that is not known yet is read without it; the store goes on with new ones
+    beside it."""
     entry = replace(generation("old", 1.0), trace="", queries=(), filter=Filter(), confidence=None, steps=())
     fields = asdict(entry)
     for name in ("trace", "queries", "filter", "confidence", "steps"):
         del fields[name]
+    fields["later"] = {"a": 1}
     packed = zlib.compress(json.dumps(fields).encode(), 1)
     if store_url.startswith("sqlite"):
         file = await sqlite.Database.open(store_url, tmp_path)
