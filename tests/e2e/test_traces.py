@@ -138,6 +138,8 @@ async def test_an_answer_is_one_trace(world: World) -> None:
     assert tags["chat stub"]["gen_ai.usage.output_tokens"] > 0
     assert tags["index.dense"]["db.system.name"] == "sqlite"
     assert tags["twin.v1.RetrieverService/Search"]["rpc.system"] == "grpc"
+    kept = await world.http.get("/v1/generations", params={"trace": answer.headers["x-trace-id"]})
+    assert [each["id"] for each in kept.json()["data"]] == [answer.json()["twin"]["generation_id"]]
 
 
 async def test_metrics_are_scraped(world: World) -> None:
