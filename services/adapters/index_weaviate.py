@@ -110,6 +110,8 @@ RECENT = 500
 LEAST = 50
 """Hits that are asked for at least: of 1.35's newly written segments some bounds are too low (pull request 12022; wrong
 for 3 of 100 questions with a limit of 10, for 2 with 20, for none with 50)."""
+SAME_QUESTION = 1.0
+"""Seconds in which neighbours are asked for after the search that found the document: its version is known by then."""
 REMEMBERED = 50_000
 """Versions that are known to have been published."""
 COUNTED = 4096
@@ -445,6 +447,7 @@ class WeaviateIndex:
         self._words = words.Words()
         self._seen: dict[tuple[str, int], None] = {}
         self._counts: dict[str, tuple[float, int]] = {}
+        self._found_last: dict[str, tuple[float, _Version | None]] = {}
 
     async def known(self, document_id: str) -> frozenset[str]:
         return frozenset([each["chunk"] for each in await self._places(document_id, ["chunk"])])
@@ -467,6 +470,7 @@ class WeaviateIndex:
         await self._insert(self._chunks_for_writing, objects)
 
     async def publish(self, document: IndexedDocument, chunks: int) -> None:
+        self._found_last.pop(document.id, None)
         _, published = await self._versions_of(document.id)
         searchable = max(published, default=None)
         if searchable != document.version:
@@ -489,6 +493,8 @@ class WeaviateIndex:
         await self._delete(self._chunks_for_writing, older)
 
     async def delete(self, document_ids: Collection[str]) -> None:
+        for id in document_ids:
+            self._found_last.pop(id, None)
         for some in _slices(list(document_ids)):
             theirs = Where.by_property("document").contains_any(some)
             await self._delete(self._versions_for_writing, theirs)
@@ -539,10 +545,12 @@ class WeaviateIndex:
 
     async def neighbours(self, document_id: str, ordinals: Collection[int]) -> list[Hit]:
         for _ in range(ROUNDS):
-            _, published = await self._versions_of(document_id)
-            if not published:
-                return []
-            version = published[max(published)]
+            at, version = self._found_last.pop(document_id, (0.0, None))
+            if version is None or time.monotonic() - at > SAME_QUESTION:
+                _, published = await self._versions_of(document_id)
+                if not published:
+                    return []
+                version = published[max(published)]
             wanted = sorted(ordinal for ordinal in set(ordinals) if 0 <= ordinal < version.chunks)
             found: list[_Found] = []
             for some in _slices(wanted):
@@ -673,6 +681,12 @@ class WeaviateIndex:
             hits = [hit for hit in hits if authors is None or hit.author in authors]
             if len(hits) >= k or len(found) < limit or limit == MOST:
                 hits.sort(key=lambda hit: (-hit.score, hit.chunk.document_id, hit.chunk.ordinal))
+                if len(self._found_last) > REMEMBERED:
+                    self._found_last.clear()
+                now = time.monotonic()
+                for hit in hits[:k]:
+                    document = hit.chunk.document_id
+                    self._found_last[document] = now, published[document, hit.version]
                 return hits[:k]
             limit = min(4 * limit, MOST)
         raise Unavailable("The index changes faster than it can be searched: try again later.", retry_after=1)
