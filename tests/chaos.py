@@ -23,10 +23,11 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
@@ -260,7 +261,7 @@ class Field:
             await redis.flushall()
         return "redis"
 
-    async def crash_at(self, service: str, step: str, when: str, work: Callable[[], Awaitable[None]]) -> None:
+    async def crash_at(self, service: str, step: str, when: str, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """One of a service's processes ends itself at this step of `work`, which it does alone; then both go on."""
         each, other = self.made.of(service)
         await each.kill()
@@ -273,7 +274,8 @@ class Field:
             if each.running.poll() != -signal.SIGKILL:
                 raise
         await other.stop()
-        await work()
+        # It may end before it has taken the work on: whoever comes next does.
+        bringing = asyncio.create_task(work())
         end = time.monotonic() + 20
         while time.monotonic() < end and each.running is not None and each.running.poll() is None:
             await asyncio.sleep(0.1)
@@ -281,7 +283,7 @@ class Field:
         await each.kill()
         for one in (each, other):
             one.start()
-        await asyncio.gather(each.ready(), other.ready())
+        await asyncio.gather(each.ready(), other.ready(), bringing)
         if not reached:
             self.missed.append(f"{when} {step}")
         await self.done("crash", f"{when} {step}{'' if reached else ' (not reached)'}")
@@ -404,7 +406,7 @@ async def run(faults: int, minutes: float, documents: int, seed: int, steps: int
                     each.rename(rest / each.name)
                 for number, job_id in enumerate(jobs):
                     state = await _ended(http, job_id)
-                    assert state["state"] == "done", (number, state)
+                    assert state["state"] == "done", (number, state, _said(ground.made))
                 await _ingested(http, rest)
                 await ground.load.stop()
                 await _whole(http, documents + 10)
@@ -413,6 +415,14 @@ async def run(faults: int, minutes: float, documents: int, seed: int, steps: int
             print(f"crash points not reached: {ground.missed}")
             assert not ground.load.cut, ground.load.cut
             assert not ground.slow, ground.slow
+
+
+def _said(made: Cluster) -> str:
+    """What went wrong by the logs, for who looks for the cause."""
+    lines = [f"{each.service} {each.number}: {line}" for each in made.processes
+             for line in each.log.read_text(errors="replace").splitlines()
+             if '"level": "warning"' in line or '"level": "error"' in line]  # fmt: skip
+    return "\n" + "\n".join(line[:1500] for line in lines[-60:])
 
 
 async def _ingested(http: httpx.AsyncClient, folder: Path) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from tests import chaos
 
 
+@pytest.mark.skipif(os.environ.get("TWIN_TEST_CHAOS") != "1", reason="takes minutes: TWIN_TEST_CHAOS=1, or make chaos")
 @pytest.mark.timeout(900)
 async def test_under_fire(
     mongodb_server: str,

@@ -141,7 +141,8 @@ async def test_a_new_index_is_filled_with_what_is_there(tmp_path: Path) -> None:
         if url == "sqlite:///one.db":
             document = Document(id, "author", "file:a", "s", SourceKind.FILE, "a", updated_at=1.0)
             await made.documents.save(document, text=TEXT)
-        assert await sweep(made.documents, made.jobs, made.generations, made.featurizer, settled=-1.0) == 1
+        # Its own sweep may have been faster.
+        await sweep(made.documents, made.jobs, made.generations, made.featurizer, settled=-1.0)
         async with asyncio.timeout(20):
             while not await (await made.generations.current())[0].index.versions([id]):
                 await asyncio.sleep(0.05)
