@@ -69,7 +69,9 @@ async def test_a_stopped_crawler_hands_its_job_to_the_next(open_crawler: Opener,
     await world.close()
     other = await open_crawler()
     ended = await other.ended(crawl)
-    assert (ended.state, counts(ended)) == (JobState.DONE, (31, 0, 0, 0, 0))
+    new, changed, unchanged, *others = counts(ended)
+    # What was saved in the last moment and not in the checkpoint yet is met again, unchanged.
+    assert (ended.state, new + unchanged, changed, *others) == (JobState.DONE, 31, 0, 0, 0)
     documents = await other.documents()
     assert (len(documents), {each.version for each in documents.values()}) == (31, {1})
     assert {each.state for each in documents.values()} == {"indexed"}
