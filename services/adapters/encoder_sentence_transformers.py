@@ -8,7 +8,6 @@ chunks. A prompt that a model names as its default is not put before a text: spa
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from tokenizers import Tokenizer
 
 from services.adapters import weights
 from services.adapters.batches import batches
+from services.adapters.words import storable
 from services.domain import EncoderIdentity
 from services.errors import Misconfigured, TooLarge
 from services.ports import Encoder, Vectors
@@ -27,8 +27,6 @@ BATCH_TOKENS = 4096
 """Of one run, padding included: larger ones are no faster on a CPU, and a query waits for one at most."""
 BATCH = 64
 """Texts of one run."""
-LONE_SURROGATES = re.compile("[\ud800-\udfff]")
-"""They have no UTF-8, which the tokenizer takes."""
 
 
 async def open(url: str, data_dir: Path) -> Encoder:
@@ -70,10 +68,10 @@ class SentenceTransformersEncoder:
         return self._identity
 
     def count(self, texts: Sequence[str]) -> list[int]:
-        return [len(each) for each in self._tokenizer.encode_batch([_valid(text) for text in texts])]
+        return [len(each) for each in self._tokenizer.encode_batch([storable(text) for text in texts])]
 
     def token_spans(self, text: str) -> list[tuple[int, int]]:
-        offsets = self._tokenizer.encode(_valid(text), add_special_tokens=False).offsets
+        offsets = self._tokenizer.encode(storable(text), add_special_tokens=False).offsets
         return [(int(start), int(end)) for start, end in offsets]
 
     async def encode(self, texts: Sequence[str]) -> Vectors:
@@ -88,7 +86,7 @@ class SentenceTransformersEncoder:
             )
         for batch in batches(lengths, BATCH_TOKENS, BATCH):
             async with self._free:
-                vectors[batch] = await asyncio.to_thread(self._run, [_valid(texts[each]) for each in batch])
+                vectors[batch] = await asyncio.to_thread(self._run, [storable(texts[each]) for each in batch])
         return vectors
 
     async def close(self) -> None:
@@ -99,8 +97,3 @@ class SentenceTransformersEncoder:
         rows = np.asarray(rows, dtype=np.float32)
         normalised: Vectors = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
         return normalised
-
-
-def _valid(text: str) -> str:
-    """The same number of code points, all of which have a UTF-8."""
-    return text if text.isascii() else LONE_SURROGATES.sub("\ufffd", text)

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import re
 import time
 from collections.abc import Sequence
 from itertools import accumulate
@@ -25,8 +24,9 @@ from typing import Any
 import numpy as np
 from tokenizers import Tokenizer
 
-from services.adapters import tei
+from services.adapters import address, tei
 from services.adapters.batches import batches
+from services.adapters.words import storable
 from services.domain import EncoderIdentity
 from services.errors import Internal, Misconfigured, TwinError, Unavailable
 from services.ports import Encoder, Vectors
@@ -43,17 +43,15 @@ LOOK = 60.0
 PROBE = "é é é x"
 """By what its last token's end is, spans are in bytes (10) or in code points (7): versions differ."""
 SAMPLE = "A lighthouse-keeper's naïve 東京 fooBar() 0.25%"
-LONE_SURROGATES = re.compile("[\ud800-\udfff]")
-"""They have no UTF-8."""
 
 
 async def open(url: str, data_dir: Path) -> Encoder:
     """The server must be up: what it serves is the encoder's identity. Unavailable, Misconfigured."""
-    plain, base, options = tei.parse(url, SETTING, ("tokenizer",))
+    base, options = address.parse(url, SETTING, "HOST:PORT", ("tokenizer",))
     tokenizer = await asyncio.to_thread(_load, options["tokenizer"]) if "tokenizer" in options else None
     server = tei.Tei(base, SETTING, tei.key(SETTING))
     try:
-        return await _open(plain, server, tokenizer)
+        return await _open(f"tei+{base}", server, tokenizer)
     except BaseException:
         await server.close()
         raise
@@ -110,7 +108,7 @@ class TeiEncoder:
 
     def count(self, texts: Sequence[str]) -> list[int]:
         if self._tokenizer is not None:
-            return [len(each) for each in self._tokenizer.encode_batch([_valid(text) for text in texts])]
+            return [len(each) for each in self._tokenizer.encode_batch([storable(text) for text in texts])]
         asked = [text for text in texts if text]
         found: list[int] = []
         for at in range(0, len(asked), self._info.client_batch):
@@ -120,7 +118,7 @@ class TeiEncoder:
 
     def token_spans(self, text: str) -> list[tuple[int, int]]:
         if self._tokenizer is not None:
-            offsets = self._tokenizer.encode(_valid(text), add_special_tokens=False).offsets
+            offsets = self._tokenizer.encode(storable(text), add_special_tokens=False).offsets
             return [(int(start), int(end)) for start, end in offsets]
         if not text:
             return []
@@ -129,7 +127,7 @@ class TeiEncoder:
             return [(int(each["start"]), int(each["stop"])) for each in tokens]
         # Byte at which each code point begins; a token that ends within one reaches to its end.
         starts = np.fromiter(
-            accumulate((len(each.encode()) for each in _valid(text)), initial=0), np.int64, len(text) + 1
+            accumulate((len(each.encode()) for each in storable(text)), initial=0), np.int64, len(text) + 1
         )
         begins = np.searchsorted(starts, [each["start"] for each in tokens], side="right") - 1
         ends = np.searchsorted(starts, [each["stop"] for each in tokens])
@@ -196,7 +194,7 @@ class TeiEncoder:
             pass
         else:
             raise Internal("Tokens were counted over the network in an event loop, which would stop: use a thread.")
-        body = {"inputs": [_valid(text) for text in texts], "add_special_tokens": special}
+        body = {"inputs": [storable(text) for text in texts], "add_special_tokens": special}
         found: list[list[dict[str, Any]]] = self._server.ask_blocking("/tokenize", body).json()
         return found
 
@@ -216,7 +214,7 @@ async def _tokens(server: tei.Tei, *texts: str) -> list[list[dict[str, Any]]]:
 
 def _body(texts: Sequence[str]) -> dict[str, Any]:
     # The server refuses an empty text, and cuts long ones by default.
-    return {"inputs": [_valid(text) or " " for text in texts], "normalize": True, "truncate": False}
+    return {"inputs": [storable(text) or " " for text in texts], "normalize": True, "truncate": False}
 
 
 def _vectors(content: bytes, count: int) -> Vectors:
@@ -229,11 +227,6 @@ def _vectors(content: bytes, count: int) -> Vectors:
         raise Unavailable(f"What {SETTING}_URL names answered with what are no vectors. Try again.")
     normalised: Vectors = rows / np.linalg.norm(rows, axis=1, keepdims=True)
     return normalised
-
-
-def _valid(text: str) -> str:
-    """The same number of code points, all of which have a UTF-8."""
-    return text if text.isascii() else LONE_SURROGATES.sub("\ufffd", text)
 
 
 def _load(path: str) -> Tokenizer:

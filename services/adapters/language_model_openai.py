@@ -17,12 +17,13 @@ import re
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 import httpx
 from httpx_sse import ServerSentEvent, SSEError, aconnect_sse
 
 from services import telemetry
+from services.adapters import address
 from services.domain import Message, Usage
 from services.errors import (
     DeadlineExceeded,
@@ -55,29 +56,16 @@ MESSAGE_TOKENS = 8
 
 async def open(url: str, data_dir: Path) -> LanguageModel:
     """The engine need not be up yet: it is asked for its model when that is first needed."""
-    scheme, _, rest = url.partition("://")
-    transport = scheme.partition("+")[2]
-    parts = urlsplit(f"{transport}://{rest}")
-    if transport not in ("http", "https") or not parts.hostname:
-        raise Misconfigured("TWIN_LLM_URL: openai+http://HOST:PORT/v1 or openai+https://HOST/v1, then ?model=NAME.")
-    if parts.username or parts.password:
-        raise Misconfigured(
-            "TWIN_LLM_URL holds a name or password: put the engine's key into TWIN_LLM_API_KEY instead."
-        )
-    options = parse_qs(parts.query)
-    unknown = sorted(options.keys() - {"model", "window"})
-    window = options.get("window", [str(WINDOW)])[0]
-    if unknown or not window.isdecimal() or int(window) < 512:
-        raise Misconfigured("TWIN_LLM_URL takes ?model=NAME and &window=TOKENS (512 or more), nothing else.")
+    base, options = address.parse(url, "TWIN_LLM", "HOST:PORT/v1?model=NAME", ("model", "window"))
     key = os.environ.get("TWIN_LLM_API_KEY", "")
     client = httpx.AsyncClient(
-        base_url=urlunsplit((transport, parts.netloc, parts.path.rstrip("/") or "/v1", "", "")),
+        base_url=base if urlsplit(base).path else f"{base}/v1",
         headers={"Authorization": f"Bearer {key}"} if key else {},
         timeout=httpx.Timeout(SILENCE, connect=CONNECT),
         # The proxies of the environment are for the internet; an engine on this machine is not behind one.
-        trust_env=transport == "https",
+        trust_env=base.startswith("https"),
     )
-    model = OpenAIModel(client, options.get("model", [""])[0], int(window))
+    model = OpenAIModel(client, options.get("model", ""), address.window(options, "TWIN_LLM", WINDOW))
     if not model.name:
         await model.look()
     return model

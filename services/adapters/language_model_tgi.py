@@ -17,13 +17,13 @@ import re
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, urlsplit, urlunsplit
 
 import httpx2
 from huggingface_hub import AsyncInferenceClient, ChatCompletionInputStreamOptions
 from huggingface_hub.errors import InferenceTimeoutError, OverloadedError, TextGenerationError, ValidationError
 
 from services import telemetry
+from services.adapters import address
 from services.adapters.language_model_openai import (
     CHARACTERS_A_TOKEN,
     CLOSING,
@@ -55,21 +55,10 @@ BREAKS = ((b"\xe2\x80\xa8", b"\\u2028"), (b"\xe2\x80\xa9", b"\\u2029"), (b"\xc2\
 
 async def open(url: str, data_dir: Path) -> LanguageModel:
     """The engine need not be up yet: it is looked at when it is first needed."""
-    scheme, _, rest = url.partition("://")
-    transport = scheme.partition("+")[2]
-    parts = urlsplit(f"{transport}://{rest}")
-    if transport not in ("http", "https") or not parts.hostname:
-        raise Misconfigured("TWIN_LLM_URL: tgi+http://HOST:PORT or tgi+https://HOST, then ?model=ID.")
-    if parts.username or parts.password:
-        raise Misconfigured(
-            "TWIN_LLM_URL holds a name or password: put the engine's key into TWIN_LLM_API_KEY instead."
-        )
-    options = parse_qs(parts.query)
-    window = options.get("window", ["0"])[0]
-    if options.keys() - {"model", "window"} or not window.isdecimal() or 0 < int(window) < 512:
-        raise Misconfigured("TWIN_LLM_URL takes ?model=ID and &window=TOKENS (512 or more), nothing else.")
-    base = urlunsplit((transport, parts.netloc, parts.path.rstrip("/").removesuffix("/v1"), "", ""))
-    return TgiModel(base, options.get("model", [""])[0], int(window), os.environ.get("TWIN_LLM_API_KEY", ""))
+    base, options = address.parse(url, "TWIN_LLM", "HOST:PORT?model=ID", ("model", "window"))
+    window = address.window(options, "TWIN_LLM", 0)
+    key = os.environ.get("TWIN_LLM_API_KEY", "")
+    return TgiModel(base.removesuffix("/v1"), options.get("model", ""), window, key)
 
 
 class TgiModel:

@@ -8,13 +8,13 @@ the query is read as far as it fits.
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from services.adapters import weights
 from services.adapters.batches import batches
+from services.adapters.words import storable
 from services.errors import Misconfigured
 from services.ports import Reranker
 
@@ -24,7 +24,6 @@ BATCH_TOKENS = 4096
 BATCH = 32
 """Texts of one run."""
 CHARACTERS_A_TOKEN = 3.0
-LONE_SURROGATES = re.compile("[\ud800-\udfff]")
 
 
 async def open(url: str, data_dir: Path) -> Reranker:
@@ -55,7 +54,7 @@ class CrossEncoderReranker:
         window = int(self._model.max_seq_length or 512)
         lengths = [min(window, int((len(query) + len(text)) / CHARACTERS_A_TOKEN)) for text in texts]
         for batch in batches(lengths, BATCH_TOKENS, BATCH):
-            pairs = [(_valid(query), _valid(texts[each])) for each in batch]
+            pairs = [(storable(query), storable(texts[each])) for each in batch]
             async with self._free:
                 found = await asyncio.to_thread(self._run, pairs)
             for place, score in zip(batch, found, strict=True):
@@ -68,8 +67,3 @@ class CrossEncoderReranker:
     def _run(self, pairs: list[tuple[str, str]]) -> list[float]:
         found = self._model.predict(pairs, batch_size=len(pairs), prompt="", show_progress_bar=False)
         return [float(each) for each in found]
-
-
-def _valid(text: str) -> str:
-    """With a UTF-8."""
-    return text if text.isascii() else LONE_SURROGATES.sub("\ufffd", text)

@@ -12,7 +12,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from services.adapters import tei
+from services.adapters import address, tei
 from services.errors import Misconfigured, Unavailable
 from services.ports import Reranker
 
@@ -24,7 +24,7 @@ LONE_SURROGATES = re.compile("[\ud800-\udfff]")
 
 async def open(url: str, data_dir: Path) -> Reranker:
     """The server need not be up yet: it is looked at when it is first needed."""
-    _, base, _ = tei.parse(url, SETTING)
+    base, _ = address.parse(url, SETTING, "HOST:PORT")
     reranker = TeiReranker(tei.Tei(base, SETTING, tei.key(SETTING)))
     try:
         await reranker.look()

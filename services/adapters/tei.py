@@ -7,10 +7,8 @@ of services.errors. Does not know: what an answer means. A redirect is not follo
 from __future__ import annotations
 
 import os
-from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import parse_qs, urlsplit, urlunsplit
 
 import httpx
 
@@ -132,25 +130,6 @@ class Tei:
         return Unavailable(
             f"The server that {self._setting}_URL names has a fault. Try again in a moment.", retry_after=after
         )
-
-
-def parse(url: str, setting: str, options: Collection[str] = ()) -> tuple[str, str, dict[str, str]]:
-    """(the URL without options, the server's address, the options) of a `tei+…` URL. Misconfigured."""
-    scheme, _, rest = url.partition("://")
-    transport = scheme.partition("+")[2]
-    parts = urlsplit(f"{transport}://{rest}")
-    if transport not in ("http", "https") or not parts.hostname:
-        raise Misconfigured(f"{setting}_URL: tei+http://HOST:PORT or tei+https://HOST.")
-    if parts.username or parts.password:
-        raise Misconfigured(
-            f"{setting}_URL holds a name or password: put the server's key into {setting}_API_KEY instead."
-        )
-    given = {name: values[-1] for name, values in parse_qs(parts.query, keep_blank_values=True).items()}
-    if given.keys() - set(options) or parts.fragment:
-        takes = f"takes ?{', ?'.join(options)}= and nothing else" if options else "takes no options"
-        raise Misconfigured(f"{setting}_URL: tei+{transport}:// {takes}.")
-    base = urlunsplit((transport, parts.netloc, parts.path.rstrip("/"), "", ""))
-    return f"tei+{base}", base, given
 
 
 def key(setting: str) -> str:

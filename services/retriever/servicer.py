@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from twin.v1 import retriever_pb2 as r
 
-from services import wire
+from services import telemetry, wire
 from services.clients import IndexDescription
 from services.domain import Scope, SearchRequest
 from services.errors import InvalidInput
@@ -28,7 +28,9 @@ class RetrieverServicer:
         self._live = live
 
     async def search(self, request: r.SearchRequest) -> r.SearchResult:
-        return wire.to_wire(await self._retrieve(wire.from_wire(request, SearchRequest)), r.SearchResult)
+        found = await self._retrieve(wire.from_wire(request, SearchRequest))
+        telemetry.CONFIDENCE.observe(found.confidence)
+        return wire.to_wire(found, r.SearchResult)
 
     async def embed(self, request: r.EmbedRequest) -> r.EmbedReply:
         texts = list(request.texts)
