@@ -86,7 +86,6 @@ async def _write(stores: Stores, file: zipfile.ZipFile, say: Say) -> Contents:
     written: dict[str, str] = {}
     part: list[dict[str, Any]] = []
     parts = 0
-    changed: dict[str, Document] = {}
     chunks: dict[str, int] = {}
 
     async def put(document: Document) -> None:
@@ -117,12 +116,7 @@ async def _write(stores: Stores, file: zipfile.ZipFile, say: Say) -> Contents:
         await put(document)
     # What changed meanwhile, and what came: later lines of the file stand for earlier ones of the same document.
     for _ in range(ATTEMPTS):
-        changed = {
-            each.id: each
-            async for each in stores.all_documents()
-            if written.get(each.id) is None or each.updated_at >= began
-        }
-        stale = [each for each in changed.values() if written.get(each.id) != _sum(each)]
+        stale = [each async for each in stores.all_documents() if written.get(each.id) != _sum(each)]
         if not stale:
             break
         for each in stale:
@@ -132,24 +126,15 @@ async def _write(stores: Stores, file: zipfile.ZipFile, say: Say) -> Contents:
     contents.counts["documents"], contents.digests["documents"] = len(written), digest_of(written)
     contents.counts["chunks"] = sum(chunks.values())
 
-    sources = await stores.sources.find(EVERYONE)
-    _lines(file, "sources.jsonl", map(plain, sources))
-    jobs = await stores.jobs.find(EVERYONE, limit=ALL)
-    _lines(file, "jobs.jsonl", map(plain, jobs))
-    keys = await stores.keys.find()
-    _lines(file, "keys.jsonl", map(plain, keys))
-    generations = [plain(each) async for each in stores.all_generations()]
-    _lines(file, "journal.jsonl", generations)
-    audit = [plain(each) async for each in stores.all_audit()]
-    _lines(file, "audit.jsonl", audit)
     kinds: dict[str, list[dict[str, Any]]] = {
-        "sources": [plain(each) for each in sources],
-        "jobs": [plain(each) for each in jobs],
-        "keys": [plain(each) for each in keys],
-        "journal": generations,
-        "audit": audit,
+        "sources": [plain(each) for each in await stores.sources.find(EVERYONE)],
+        "jobs": [plain(each) for each in await stores.jobs.find(EVERYONE, limit=ALL)],
+        "keys": [plain(each) for each in await stores.keys.find()],
+        "journal": [plain(each) async for each in stores.all_generations()],
+        "audit": [plain(each) async for each in stores.all_audit()],
     }
     for name, some in kinds.items():
+        await asyncio.to_thread(_lines, file, f"{name}.jsonl", some)
         contents.counts[name] = len(some)
         contents.digests[name] = digest_of({each["id"]: line_sum(name, each) for each in some})
         say(name, len(some))
