@@ -1,13 +1,13 @@
 """What Twin's gateway and generator add to an engine, beside LiteLLM's proxy: `make bench-gateway`.
 
-    python -m benchmarks.gateway [--seconds 10] [--requests 100000] [--only twin,litellm,search]
+    python -m benchmarks.gateway [--seconds 10] [--requests 100000] [--only twin,litellm]
 
 A stub engine (Go) answers at once. wrk asks it directly, through Twin (retrieval off: `"twin": {"k": 0}`) and through
 LiteLLM's proxy with its recommended production settings (one worker, LITELLM_MODE=PRODUCTION, no database), streaming
 and not, at 1, 32 and 256 connections. What is measured runs on one core, wrk and the engine on the other; Twin's is
 shared by its two processes, gateway and generator. Added latency is the median above the engine alone.
 
---requests: then so many through Twin, and the slope of its memory. `search`: with retrieval on, above encoder and index.
+--requests: then so many through Twin, and the slope of its memory.
 """
 
 from __future__ import annotations
@@ -151,6 +151,8 @@ async def main() -> None:
     if (os.cpu_count() or 1) < 2 or not shutil.which("taskset"):
         sys.exit("Two cores and taskset are needed: one for what is measured, one for the load.")
     wanted = given.only.split(",")
+    if unknown := set(wanted) - {"twin", "litellm"}:
+        parser.error(f"--only takes twin and litellm, not {', '.join(sorted(unknown))}")
     async with AsyncExitStack() as stack:
         port = free_port()
         base = f"http://127.0.0.1:{port}/v1"

@@ -8,7 +8,7 @@ where said. Every `close` may be called twice. Adapters are told the time by the
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO, Protocol
 
@@ -400,7 +400,7 @@ class LanguageModel(Protocol):
         """Tokens of the prompt that these make; an estimate from above where the engine cannot say."""
         ...
 
-    def stream(self, messages: Sequence[Message], sampling: Sampling) -> AsyncIterator[str | Usage]:
+    def stream(self, messages: Sequence[Message], sampling: Sampling) -> AsyncGenerator[str | Usage, None]:
         """Pieces of text, and last the Usage. Closing the iterator stops the engine's work."""
         ...
 

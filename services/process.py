@@ -40,6 +40,10 @@ class Service(Protocol):
         """Ask each store something cheap. Unavailable where one is away."""
         ...
 
+    async def rest(self, grace: float) -> None:
+        """Take on no more work; what runs ends within `grace` seconds or is given back."""
+        ...
+
     async def stop(self, grace: float = ...) -> None: ...
 
 
@@ -65,8 +69,9 @@ async def serve(name: str, address: str, metrics: str, made: Service, given: Set
     finally:
         if watching is not None:
             watching.cancel()
-        await server.stop(given.drain_seconds)
-        await made.stop(given.drain_seconds)
+        # Calls and jobs end side by side.
+        await asyncio.gather(server.stop(given.drain_seconds), made.rest(given.drain_seconds))
+        await made.stop(0)
         telemetry.flush_traces()
 
 
@@ -80,6 +85,10 @@ async def watch(ask: Callable[[], Awaitable[None]], tell: Callable[[bool], Await
             answers, why = True, ""
         except (TwinError, TimeoutError) as error:
             answers, why = False, error.message if isinstance(error, TwinError) else "no answer in time"
+        except Exception as error:
+            # Whatever it is, it is no answer; and who watches must not stop.
+            log.exception("the stores could not be asked")
+            answers, why = False, type(error).__name__
         if answers is not serving:
             log.warning("not serving: a store is away", error=why) if serving else log.info("serving again")
             serving = answers

@@ -332,9 +332,10 @@ class Caller:
         """One request, one answer of `kind`, within `timeout` seconds. Idempotent ones are tried again while the
         service is unavailable, time is left and the budget of retries allows."""
         until = time.monotonic() + timeout
+        patient = min(until, time.monotonic() + PATIENCE)
         with telemetry.span(f"{self._service}/{method}", telemetry.SpanKind.CLIENT, self._attributes(method)):
             for attempt in range(ATTEMPTS):
-                await self._reachable(until)
+                await self._reachable(patient)
                 try:
                     answer = await self._calls[method](
                         request, timeout=max(0.001, until - time.monotonic()), metadata=_metadata()
@@ -356,9 +357,10 @@ class Caller:
         until = time.monotonic() + timeout
         made = telemetry.begin(f"{self._service}/{method}", telemetry.SpanKind.CLIENT, self._attributes(method))
         attempt = 0
+        patient = min(until, time.monotonic() + PATIENCE)
         try:
             while True:
-                await self._reachable(until)
+                await self._reachable(patient)
                 call = self._calls[method](
                     request, timeout=max(0.001, until - time.monotonic()), metadata=_metadata(made)
                 )
@@ -370,8 +372,8 @@ class Caller:
                 except grpc.aio.AioRpcError as error:
                     translated = _error(error)
                     if begun and resume:
-                        attempt = 0
-                    elif begun or attempt + 1 >= ATTEMPTS:
+                        attempt, patient = 0, min(until, time.monotonic() + PATIENCE)
+                    elif begun:
                         raise translated from None
                     if not await self._again(translated, attempt, until):
                         raise translated from None
@@ -401,11 +403,11 @@ class Caller:
         return True
 
     async def _reachable(self, until: float) -> None:
-        """Wait a little while no server of this service can be reached: one may be starting just now."""
+        """Wait until then at most while no server of this service can be reached: one may be starting just now."""
         if self._channel.get_state() is not grpc.ChannelConnectivity.TRANSIENT_FAILURE:
             return
         try:
-            async with asyncio.timeout(min(PATIENCE, until - time.monotonic())):
+            async with asyncio.timeout(until - time.monotonic()):
                 while (state := self._channel.get_state(try_to_connect=True)) in _AWAY:
                     await self._channel.wait_for_state_change(state)
         except TimeoutError:
@@ -414,6 +416,7 @@ class Caller:
     async def collect(self, method: str, requests: AsyncIterator[Message], kind: type[M], *, timeout: float) -> M:
         """A stream of requests, one answer."""
         with telemetry.span(f"{self._service}/{method}", telemetry.SpanKind.CLIENT, self._attributes(method)):
+            await self._reachable(time.monotonic() + min(timeout, PATIENCE))
             try:
                 answer = await self._calls[method](requests, timeout=timeout, metadata=_metadata())
             except grpc.aio.AioRpcError as error:

@@ -375,7 +375,8 @@ async def run(faults: int, minutes: float, documents: int, seed: int, steps: int
                           for when in ("before", "after")]  # fmt: skip
                 ground.chance.shuffle(points)
                 points = points[: len(points) if steps is None else steps]
-                batch = max(1, documents // max(1, len(points) + 4))
+                planned = len(points)
+                batch = max(1, documents // max(1, planned + 4))
                 jobs: list[str] = []
                 written = sorted(folder.iterdir())
 
@@ -413,6 +414,10 @@ async def run(faults: int, minutes: float, documents: int, seed: int, steps: int
             print(f"faults: {dict(ground.faults)}")
             print(f"answers: {dict(ground.load.outcomes)}")
             print(f"crash points not reached: {ground.missed}")
+            assert sum(ground.faults.values()) >= faults, (
+                f"the time was over after {sum(ground.faults.values())} faults"
+            )
+            assert len(ground.missed) <= planned // 4, f"crash points not reached: {ground.missed}"
             assert not ground.load.cut, ground.load.cut
             assert not ground.slow, ground.slow
 
@@ -441,7 +446,8 @@ async def _ended(http: httpx.AsyncClient, id: str) -> dict[str, object]:
 
 
 async def _whole(http: httpx.AsyncClient, documents: int) -> None:
-    """Every document is there once and indexed, and what search finds of each are its own chunks, each once."""
+    """Every document is there once and indexed, and the index holds as many chunks as the records name: none lost,
+    none twice."""
     found: list[dict[str, object]] = []
     cursor = ""
     while True:

@@ -6,7 +6,6 @@ SIGKILL just before or just after that call. Does not know: what the call does. 
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import os
 import signal
@@ -72,5 +71,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    asyncio.set_event_loop_policy(None)
     main()

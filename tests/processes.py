@@ -7,6 +7,7 @@ Each writes its log into the directory. Does not know: which stores the settings
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import socket
@@ -127,6 +128,12 @@ class Cluster:
         return "\n".join(each.log.read_text(errors="replace") for each in self.processes)
 
 
+def plain_environment() -> dict[str, str]:
+    """This process's, without what would point at a Twin or a collector of somebody's."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("TWIN_", "OTEL_"))}
+    return {**kept, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'proto'}"}
+
+
 @asynccontextmanager
 async def cluster(
     directory: Path, settings: Mapping[str, str], replicas: Mapping[str, int] | None = None
@@ -141,7 +148,7 @@ async def cluster(
         for name in ORDER
         if name != "gateway"
     }
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("TWIN_", "OTEL_"))}
+    inherited = plain_environment()
     for name in ORDER:
         for number, port in enumerate(ports[name]):
             metrics = free_port()
@@ -170,18 +177,11 @@ async def cluster(
 
 async def create_key(directory: Path, settings: Mapping[str, str], name: str = "test", role: str = "admin") -> str:
     """The secret of a new key, made by the command line on the stores."""
-    environment = {
-        **os.environ,
-        "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'proto'}",
-        "TWIN_DATA_DIR": str(directory),
-        **settings,
-    }
+    environment = {**plain_environment(), "TWIN_DATA_DIR": str(directory), **settings}
     made = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "services.cli", "keys", "create", name, "--role", role, "--json",
         cwd=ROOT, env=environment, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip
     out, err = await made.communicate()
     assert made.returncode == 0, err.decode()
-    import json
-
     return str(json.loads(out)["secret"])

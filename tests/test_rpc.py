@@ -14,7 +14,7 @@ from twin.v1 import generator_pb2, retriever_pb2
 
 from services import clients, rpc, wire
 from services.domain import EVERYONE, Delta, Evidence, Filter, GenerateRequest, SearchRequest, SearchResult
-from services.errors import DeadlineExceeded, Internal, InvalidInput, Overloaded, Unavailable
+from services.errors import DeadlineExceeded, Internal, InvalidInput, Overloaded, TwinError, Unavailable
 
 RETRIEVER = retriever_pb2.DESCRIPTOR.services_by_name["RetrieverService"]
 GENERATOR = generator_pb2.DESCRIPTOR.services_by_name["GeneratorService"]
@@ -143,3 +143,83 @@ async def test_a_taken_address_is_said(tmp_path: Path) -> None:
     server = rpc.Server(f"unix:{tmp_path}/missing/rpc.sock", [(RETRIEVER, Behaving())])
     with pytest.raises((Unavailable, InvalidInput), match="Choose another"):
         await server.start()
+
+
+async def test_a_repeatable_call_waits_for_a_server_that_is_starting(tmp_path: Path) -> None:
+    """It is answered once the server is there."""
+    address = f"unix:{tmp_path}/late.sock"
+    server = rpc.Server(address, [(RETRIEVER, Behaving())])
+    channel = rpc.connect(address)
+    asking = asyncio.create_task(clients.Retriever(channel).search(SearchRequest("a", EVERYONE)))
+    await asyncio.sleep(0.3)
+    await server.start()
+    assert (await asking).question == "a"
+    await channel.close()
+    await server.stop(0)
+
+
+async def test_a_server_that_never_comes_is_waited_for_once(tmp_path: Path) -> None:
+    """All attempts of a call share its patience."""
+    channel = rpc.connect(f"unix:{tmp_path}/none.sock")
+    began = asyncio.get_running_loop().time()
+    with pytest.raises(Unavailable):
+        await clients.Retriever(channel).search(SearchRequest("a", EVERYONE))
+    assert asyncio.get_running_loop().time() - began < rpc.PATIENCE + 2
+    await channel.close()
+
+
+@pytest.mark.parametrize("resume", [True, False])
+async def test_a_stream_goes_on_where_asking_again_is_as_good(tmp_path: Path, resume: bool) -> None:
+    """With `resume` a stream outlives its server's restart; without, it ends with an error once it has begun."""
+    address = f"unix:{tmp_path}/again.sock"
+    server = rpc.Server(address, [(GENERATOR, Behaving())])
+    await server.start()
+    channel = rpc.connect(address)
+    request = wire.to_wire(GenerateRequest((), EVERYONE), generator_pb2.GenerateRequest)
+    events = rpc.Caller(channel, GENERATOR).stream(
+        "Generate", request, generator_pb2.AnswerEvent, timeout=20, resume=resume
+    )
+    for _ in range(3):
+        await anext(events)
+    await server.stop(0)
+    server = rpc.Server(address, [(GENERATOR, Behaving())])
+    await server.start()
+    texts: list[str] = []
+    try:
+        async for event in events:
+            texts.append(event.delta.text)
+            if texts[-1] == "0":
+                break
+        ended: TwinError | None = None
+    except TwinError as error:
+        ended = error
+    assert (texts[-1:] == ["0"], isinstance(ended, TwinError)) == (resume, not resume)
+    await events.aclose()
+    await channel.close()
+    await server.stop(0)
+
+
+def test_retries_are_within_a_budget() -> None:
+    """Where every call fails, retries end; where they succeed they come back slowly."""
+    budget = rpc.RetryBudget()
+    assert [budget.take() for _ in range(20)].count(True) == 5
+    for _ in range(1000):
+        budget.give()
+    assert budget.take()
+
+
+async def test_no_more_calls_at_once_than_allowed(tmp_path: Path) -> None:
+    """Those beyond are told to come again, at once."""
+    server = rpc.Server(f"unix:{tmp_path}/few.sock", [(RETRIEVER, Behaving())], concurrent=2)
+    await server.start()
+    channel = rpc.connect(server.address)
+    caller = rpc.Caller(channel, RETRIEVER)
+    slow = retriever_pb2.SearchRequest(query="slow")
+    asked = [
+        asyncio.create_task(caller.unary("Search", slow, retriever_pb2.SearchResult, timeout=1.5)) for _ in range(5)
+    ]
+    ended = await asyncio.gather(*asked, return_exceptions=True)
+    kinds = sorted(type(each).__name__ for each in ended)
+    assert kinds == ["DeadlineExceeded"] * 2 + ["Overloaded"] * 3
+    await channel.close()
+    await server.stop(0)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import inspect
 import json
 import os
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
@@ -102,7 +102,7 @@ class TracedModel(Traced):
         telling = os.environ.get(CONTENT, "").lower() == "true"
         if telling:
             made.set_attribute("gen_ai.input.messages", json.dumps([[each.role, each.content] for each in messages]))
-        pieces: AsyncIterator[str | Usage] = self._adapter.stream(messages, sampling)
+        pieces: AsyncGenerator[str | Usage, None] = self._adapter.stream(messages, sampling)
         written: list[str] = []
         try:
             while True:
@@ -128,9 +128,7 @@ class TracedModel(Traced):
             if telling:
                 made.set_attribute("gen_ai.output.messages", "".join(written))
             made.end()
-            close = getattr(pieces, "aclose", None)
-            if close is not None:
-                await close()
+            await pieces.aclose()
 
 
 _SPECIAL = {"jobs": TracedJobs, "index": TracedIndexes, "language_model": TracedModel}

@@ -14,7 +14,7 @@ import json
 import os
 import time
 import zipfile
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -24,7 +24,7 @@ import numpy as np
 
 from services.backup.records import plain
 from services.backup.stores import ALL, Stores
-from services.domain import EVERYONE, Chunk, Document
+from services.domain import EVERYONE, Chunk, Document, Source, SourceKind, document_id
 from services.errors import InvalidInput, NotFound, Unavailable
 from services.ports import Index
 
@@ -35,6 +35,8 @@ ATTEMPTS = 20
 """Reads of one document that keeps changing."""
 CHUNKS = 500
 """Read at once."""
+LINES = 500
+"""Of all other kinds, in one entry of the file."""
 
 
 @dataclass(slots=True)
@@ -126,19 +128,46 @@ async def _write(stores: Stores, file: zipfile.ZipFile, say: Say) -> Contents:
     contents.counts["documents"], contents.digests["documents"] = len(written), digest_of(written)
     contents.counts["chunks"] = sum(chunks.values())
 
-    kinds: dict[str, list[dict[str, Any]]] = {
-        "sources": [plain(each) for each in await stores.sources.find(EVERYONE)],
-        "jobs": [plain(each) for each in await stores.jobs.find(EVERYONE, limit=ALL)],
-        "keys": [plain(each) for each in await stores.keys.find()],
-        "journal": [plain(each) async for each in stores.all_generations()],
-        "audit": [plain(each) async for each in stores.all_audit()],
+    everything: dict[str, AsyncIterator[Any]] = {
+        "sources": _each(await stores.sources.find(EVERYONE)),
+        "jobs": _each(await stores.jobs.find(EVERYONE, limit=ALL)),
+        "keys": _each(await stores.keys.find()),
+        "journal": stores.all_generations(),
+        "audit": stores.all_audit(),
     }
-    for name, some in kinds.items():
-        await asyncio.to_thread(_lines, file, f"{name}.jsonl", some)
-        contents.counts[name] = len(some)
-        contents.digests[name] = digest_of({each["id"]: line_sum(name, each) for each in some})
-        say(name, len(some))
+    for name, some in everything.items():
+        sums: dict[str, str] = {}
+        lines: list[dict[str, Any]] = []
+        number = 0
+        async for each in some:
+            line = plain(each)
+            sums[line["id"]] = line_sum(name, line)
+            lines.append(line)
+            if isinstance(each, Source) and each.kind is SourceKind.UPLOAD:
+                await _waiting_upload(stores, file, each, written)
+            if len(lines) == LINES:
+                await asyncio.to_thread(_lines, file, f"{name}/{number:06}.jsonl", lines)
+                lines, number = [], number + 1
+        await asyncio.to_thread(_lines, file, f"{name}/{number:06}.jsonl", lines)
+        contents.counts[name], contents.digests[name] = len(sums), digest_of(sums)
+        say(name, len(sums))
     return contents
+
+
+async def _each(some: Iterable[Any]) -> AsyncIterator[Any]:
+    for each in some:
+        yield each
+
+
+async def _waiting_upload(stores: Stores, file: zipfile.ZipFile, source: Source, written: Collection[str]) -> None:
+    """The bytes of an upload that has no record of a document yet: its job is to be done where it is restored."""
+    id = document_id(source.author, source.address)
+    if id not in written:
+        try:
+            blob = await stores.blobs.get(id)
+        except NotFound:
+            return
+        await asyncio.to_thread(file.writestr, f"uploads/{id}", blob)
 
 
 async def _document(

@@ -11,7 +11,7 @@ import asyncio
 import json
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -35,14 +35,16 @@ async def restore(stores: Stores, path: Path, say: Say) -> Contents:
         raise InvalidInput(f"{path.name} is no backup of Twin's, or cannot be read.") from error
     with file:
         contents = await asyncio.to_thread(_checked, file)
-        await _vacant(stores, file)
-        sources = {each["id"]: made(Source, each) for each in _lines(file, "sources.jsonl")}
+        newest = await asyncio.to_thread(_newest, file)
+        await _vacant(stores, file, newest)
+        sources = {each["id"]: made(Source, each) for each in _of(file, "sources")}
         for source in sources.values():
             await stores.sources.save(source)
+        for name in [each for each in file.namelist() if each.startswith("uploads/")]:
+            await stores.blobs.put(name.partition("/")[2], await asyncio.to_thread(file.read, name))
         indexes = await _indexes(stores, file)
-        newest = await asyncio.to_thread(_newest, file)
         done = 0
-        for name in _parts(file):
+        for name in _parts(file, "documents"):
             for line in await asyncio.to_thread(_part, file, name):
                 if newest[line["document"]["id"]] == line["document"]["revision"]:
                     await _document(stores, file, indexes, sources, line)
@@ -50,15 +52,18 @@ async def restore(stores: Stores, path: Path, say: Say) -> Contents:
                     say("documents", done)
         for manifest in [made(Manifest, each) for each in _lines(file, "manifests.jsonl")]:
             await stores.indexes.update(manifest)
-        await stores.jobs.put([made(Job, each) for each in _lines(file, "jobs.jsonl")])
-        for each in _lines(file, "keys.jsonl"):
+        for name in _parts(file, "jobs"):
+            await stores.jobs.put([made(Job, each) for each in await asyncio.to_thread(_part, file, name)])
+        for each in _of(file, "keys"):
             await stores.keys.save(made(Key, each))
-        for each in _lines(file, "journal.jsonl"):
+        for each in _of(file, "journal"):
             await stores.journal.save(made(Generation, each))
         known = {each.id async for each in stores.all_audit()}
-        for each in reversed(list(_lines(file, "audit.jsonl"))):
-            if each["id"] not in known:
-                await stores.audit.append(made(AuditEntry, each))
+        # Written newest first, kept in the order they came.
+        for name in reversed(_parts(file, "audit")):
+            for each in reversed(await asyncio.to_thread(_part, file, name)):
+                if each["id"] not in known:
+                    await stores.audit.append(made(AuditEntry, each))
     await verify(stores, contents)
     return contents
 
@@ -99,15 +104,29 @@ def _checked(file: zipfile.ZipFile) -> Contents:
     return contents
 
 
-async def _vacant(stores: Stores, file: zipfile.ZipFile) -> None:
-    """Conflict where the stores hold documents that are not of this backup."""
-    newest = await asyncio.to_thread(_newest, file)
-    async for each in stores.all_documents():
-        if each.id not in newest:
-            raise Conflict(
-                "The stores hold documents that are not of this backup: restore into empty ones (another "
-                "TWIN_DATA_DIR, or other TWIN_DOCUMENTS_URL and TWIN_INDEX_URL)."
-            )
+async def _vacant(stores: Stores, file: zipfile.ZipFile, newest: Mapping[str, int]) -> None:
+    """Conflict where the stores hold what is not of this backup: what is there afterwards could not be told from it."""
+    there: dict[str, AsyncIterator[str]] = {
+        "documents": (each.id async for each in stores.all_documents()),
+        "sources": _ids(await stores.sources.find(EVERYONE)),
+        "jobs": _ids(await stores.jobs.find(EVERYONE, limit=ALL)),
+        "keys": _ids(await stores.keys.find()),
+        "journal": (each.id async for each in stores.all_generations()),
+        "audit": (each.id async for each in stores.all_audit()),
+    }
+    for kind, ids in there.items():
+        own = newest.keys() if kind == "documents" else {each["id"] for each in _of(file, kind)}
+        async for id in ids:
+            if id not in own:
+                raise Conflict(
+                    f"The stores hold {kind} that are not of this backup: restore into empty ones (another "
+                    "TWIN_DATA_DIR, or other TWIN_DOCUMENTS_URL and TWIN_INDEX_URL), before a key is made there."
+                )
+
+
+async def _ids(some: Iterable[Source] | Iterable[Job] | Iterable[Key]) -> AsyncIterator[str]:
+    for each in some:
+        yield each.id
 
 
 async def _indexes(stores: Stores, file: zipfile.ZipFile) -> dict[str, Index]:
@@ -161,13 +180,16 @@ async def _document(
 
 def _newest(file: zipfile.ZipFile) -> dict[str, int]:
     """Document id → the revision of its last line."""
-    return {
-        line["document"]["id"]: line["document"]["revision"] for name in _parts(file) for line in _lines(file, name)
-    }
+    return {line["document"]["id"]: line["document"]["revision"] for line in _of(file, "documents")}
 
 
-def _parts(file: zipfile.ZipFile) -> list[str]:
-    return sorted(each for each in file.namelist() if each.startswith("documents/"))
+def _parts(file: zipfile.ZipFile, kind: str) -> list[str]:
+    return sorted(each for each in file.namelist() if each.startswith(f"{kind}/"))
+
+
+def _of(file: zipfile.ZipFile, kind: str) -> Iterator[dict[str, Any]]:
+    for name in _parts(file, kind):
+        yield from _lines(file, name)
 
 
 def _part(file: zipfile.ZipFile, name: str) -> list[dict[str, Any]]:

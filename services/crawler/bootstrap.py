@@ -153,12 +153,16 @@ class CrawlerService:
         """Unavailable where a store is away."""
         await asyncio.gather(self.documents.get(["-"]), self.jobs.get("-"), self.sources.get("-"))
 
-    async def stop(self, grace: float = 10.0) -> None:
-        """Take no new job, end the running ones within `grace` seconds or give them back, and close the adapters."""
+    async def rest(self, grace: float) -> None:
+        """Take no new job, end the running ones within `grace` seconds or give them back."""
         for task in self._tasks:
             task.cancel()
         await self.schedule.stop()
         await asyncio.gather(*(worker.stop(grace) for worker in self.workers))
+
+    async def stop(self, grace: float = 10.0) -> None:
+        """Rest, and close the adapters."""
+        await self.rest(grace)
         for sandbox in self.sandboxes:
             await sandbox.close()
         await self.web.close()

@@ -82,13 +82,17 @@ class Feature:
         """Unavailable where a store is away."""
         await asyncio.gather(self.documents.get(["-"]), self.jobs.get("-"), self.generations.indexes.manifests())
 
-    async def stop(self, grace: float = 10.0) -> None:
-        """Take no new job, end the running ones within `grace` seconds or give them back, and close the adapters."""
+    async def rest(self, grace: float) -> None:
+        """Take no new job, end the running ones within `grace` seconds or give them back."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks = []
         await asyncio.gather(*(worker.stop(grace) for worker in self.workers))
+
+    async def stop(self, grace: float = 10.0) -> None:
+        """Rest, and close the adapters."""
+        await self.rest(grace)
         await self.generations.close()
         for each in (self.queue, self.jobs, self.sources, self.documents):
             await each.close()

@@ -66,7 +66,7 @@ class FeatureServicer:
                 raise InvalidInput("Each document needs its id and a version from 1 on.", param="documents")
         now = time.monotonic()
         if now - self._looked >= DEPTH_EVERY:
-            self._depth = (await self._jobs.counts()).get((JobKind.FEATURIZE, JobState.QUEUED), 0)
+            self._depth = (await self._jobs.backlog(time.time()))[JobKind.FEATURIZE].waiting
             self._looked = now
         if self._depth >= self._deepest:
             raise Overloaded(

@@ -21,6 +21,7 @@ from http.cookies import CookieError, SimpleCookie
 import structlog
 from starlette.requests import Request
 
+from services import telemetry
 from services.domain import Key, Role
 from services.errors import Forbidden, Overloaded, TwinError, Unauthenticated
 from services.gateway.oidc import OpenId
@@ -141,7 +142,9 @@ class Auth:
     async def _find(self, hash: str) -> Key | None:
         read = self._read.get(hash)
         now = time.monotonic()
-        if read is not None and read[1] > now:
+        known = read is not None and read[1] > now
+        telemetry.CACHE.labels("keys", "hit" if known else "miss").inc()
+        if read is not None and known:
             return read[0]
         key = await self._keys.by_hash(hash)
         if key is None:

@@ -21,7 +21,7 @@ import httpx
 import structlog
 
 from services.domain import Key, Role
-from services.errors import Misconfigured, Unauthenticated, Unavailable
+from services.errors import Misconfigured, TwinError, Unauthenticated, Unavailable
 
 ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "Ed25519", "EdDSA")
 """Only signatures by a private key: with a shared secret (HS256) anyone who verifies could also sign."""
@@ -82,6 +82,7 @@ class OpenId:
         self._fetched = -KEEP
         self._tried = -REFETCH
         self._fetching = asyncio.Lock()
+        self._renewing: asyncio.Task[None] | None = None
 
     @staticmethod
     def looks_like(secret: str) -> bool:
@@ -139,9 +140,19 @@ class OpenId:
         )
 
     async def _current(self) -> Any:
-        if self._keys is None or time.monotonic() - self._fetched > KEEP:
+        age = time.monotonic() - self._fetched
+        if self._keys is None or age > 24 * KEEP:
             return await self._anew()
+        if age > KEEP and (self._renewing is None or self._renewing.done()):
+            # Beside the callers: an issuer that hangs holds none of them up, for these are still its keys.
+            self._renewing = asyncio.create_task(self._renew())
         return self._keys
+
+    async def _renew(self) -> None:
+        try:
+            await self._anew()
+        except TwinError as error:
+            log.warning("issuer's keys not renewed", error=error.message)
 
     async def _anew(self) -> Any:
         """The issuer's keys, fetched unless that was tried just now."""
@@ -150,7 +161,6 @@ class OpenId:
 
         async with self._fetching:
             if time.monotonic() - self._tried >= REFETCH:
-                self._tried = time.monotonic()
                 try:
                     found = await self._get(f"{self._mapped.issuer.rstrip('/')}/.well-known/openid-configuration")
                     if found.get("issuer") != self._mapped.issuer:
@@ -161,6 +171,7 @@ class OpenId:
                 except (httpx.HTTPError, ValueError, KeyError, TypeError, JoseError, Unavailable) as error:
                     # The keys of before are still the issuer's: it being away locks nobody out.
                     log.warning("issuer's keys not fetched", error=type(error).__name__)
+                self._tried = time.monotonic()
             if self._keys is None or time.monotonic() - self._fetched > 24 * KEEP:
                 raise Unavailable(
                     "The keys of the token's issuer cannot be fetched. Try again in a moment.", retry_after=5.0
@@ -173,6 +184,8 @@ class OpenId:
         return dict(response.json())
 
     async def close(self) -> None:
+        if self._renewing is not None:
+            self._renewing.cancel()
         await self._client.aclose()
 
 

@@ -18,7 +18,7 @@ from twin.v1 import generator_pb2
 from services import clients, process, rpc, settings, telemetry
 from services.adapters import open_adapter
 from services.errors import Misconfigured
-from services.generator.generate import QUOTES, Budget, Candidate, Generate, Retriever
+from services.generator.generate import Budget, Candidate, Generate, Retriever
 from services.generator.journal import Record
 from services.generator.pool import Pool
 from services.generator.servicer import GeneratorServicer
@@ -71,6 +71,9 @@ class Generator:
         """Unavailable where the journal is away."""
         await self.journal.get("-")
 
+    async def rest(self, grace: float) -> None:
+        """It works only while it is called."""
+
     async def stop(self, grace: float = 10.0) -> None:
         """Write what is still to be written, close the adapters."""
         await self.record.close()
@@ -94,7 +97,7 @@ async def build(given: Settings, retriever: Retriever) -> Generator:
     )
     candidate = Candidate(tried, given.llm_candidate_share) if tried is not None else None
     generate = Generate(retriever, model, record, budget, candidate)
-    servicer = GeneratorServicer(generate, record, _description(model))
+    servicer = GeneratorServicer(generate, record, model)
     return Generator(
         services=[(generator_pb2.DESCRIPTOR.services_by_name["GeneratorService"], servicer)],
         generate=generate,
@@ -128,18 +131,6 @@ async def _engines(urls: str, data: Path, setting: str) -> LanguageModel | None:
         await pool.close()
         raise
     return pool
-
-
-def _description(model: LanguageModel | None) -> clients.GeneratorDescription:
-    if model is None:
-        return clients.GeneratorDescription(
-            QUOTES,
-            "Answers are quotations. For written ones set TWIN_LLM_URL to an engine, such as "
-            "openai+http://localhost:11434/v1 for Ollama; `twin doctor` looks for one.",
-        )
-    return clients.GeneratorDescription(
-        model.name, "Answers are written by a model. For quotations set TWIN_LLM_URL=quotes://."
-    )
 
 
 async def serve(given: Settings) -> None:

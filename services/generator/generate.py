@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -303,7 +303,7 @@ class Generate:
         def checker() -> Checker:
             return Checker(found.question, passages, self._vectors)
 
-        async for event in _shifted(written.events(_closing(pieces), passages, checker, request.support), len(note)):
+        async for event in _shifted(written.events(pieces, passages, checker, request.support), len(note)):
             yield event
 
     async def _plain(self, answer: _Answer, model: LanguageModel) -> AsyncGenerator[AnswerEvent, None]:
@@ -321,7 +321,7 @@ class Generate:
         answer.prompt, answer.evidence = _text(messages), Evidence.ANSWER
         yield self._started(answer)
         pieces = model.stream(messages, self._sampling(answer))
-        async for event in written.plain(_closing(pieces)):
+        async for event in written.plain(pieces):
             yield event
 
     def _started(self, answer: _Answer, notices: Iterable[str] = ()) -> Started:
@@ -424,17 +424,6 @@ def _history(messages: Sequence[Message]) -> tuple[Message, ...]:
 
 def _text(messages: Sequence[Message]) -> str:
     return "\n\n".join(f"{message.role}: {message.content}" for message in messages)
-
-
-async def _closing(pieces: AsyncIterator[str | Usage]) -> AsyncGenerator[str | Usage, None]:
-    """Closes the engine's stream with the reader's."""
-    try:
-        async for piece in pieces:
-            yield piece
-    finally:
-        close = getattr(pieces, "aclose", None)
-        if close is not None:
-            await close()
 
 
 async def _shifted(events: AsyncGenerator[AnswerEvent, None], by: int) -> AsyncGenerator[AnswerEvent, None]:

@@ -23,9 +23,8 @@ from urllib.parse import urlsplit, urlunsplit
 
 import structlog
 
-from services import telemetry
 from services.domain import Message, Usage
-from services.errors import Misconfigured, Overloaded, TwinError, Unavailable
+from services.errors import DeadlineExceeded, Misconfigured, Overloaded, TwinError, Unavailable
 from services.ports import LanguageModel, Sampling
 
 LOOK = 5.0
@@ -111,7 +110,7 @@ class Pool:
         return min((each.model.window for each in self._replicas.values()), default=8192)
 
     async def count(self, messages: Sequence[Message]) -> int:
-        replica = next(iter(self._order(messages)), None)
+        replica = min(self._replicas.values(), key=lambda each: each.out_until, default=None)
         if replica is None:
             raise _none()
         return await replica.model.count(messages)
@@ -124,20 +123,18 @@ class Pool:
             replica.outstanding += 1
             begun = False
             try:
-                async with aclosing(_generator(replica.model.stream(messages, sampling))) as pieces:
+                async with aclosing(replica.model.stream(messages, sampling)) as pieces:
                     async for piece in pieces:
                         if not begun:
                             begun, replica.failures = True, 0
                         yield piece
                 return
-            except (Unavailable, Overloaded) as error:
-                if begun:
-                    if isinstance(error, Unavailable):
-                        replica.failed(time.monotonic())
-                    raise
-                if isinstance(error, Unavailable):
+            except (Unavailable, DeadlineExceeded, Overloaded) as error:
+                if not isinstance(error, Overloaded):
                     replica.failed(time.monotonic())
                     log.warning("engine failed", engine=_shown(replica.url), error=error.message)
+                if begun:
+                    raise
                 tried.replicas.add(id(replica))
                 tried.error = error
             finally:
@@ -189,19 +186,17 @@ class Pool:
     def _order(self, messages: Sequence[Message]) -> list[Replica]:
         """Best first; those that are left out come last, the first to be tried again before the others."""
         now = time.monotonic()
-        replicas = [each for each in self._replicas.values() if not each.gone]
-        up = [each for each in replicas if each.out_until <= now]
-        out = sorted((each for each in replicas if each.out_until > now), key=lambda each: each.out_until)
+        up = [each for each in self._replicas.values() if each.out_until <= now]
+        out = sorted(
+            (each for each in self._replicas.values() if each.out_until > now), key=lambda each: each.out_until
+        )
         if len(up) > 1:
             key = _beginning(messages)
             up.sort(key=lambda each: hashlib.sha256(f"{each.url}\n{key}".encode("utf-8", "surrogatepass")).digest())
             least = min(up, key=lambda each: each.load)
             if up[0].load - least.load >= SPREAD:
-                telemetry.CACHE.labels("prompt", "moved").inc()
                 up.remove(least)
                 up.insert(0, least)
-            else:
-                telemetry.CACHE.labels("prompt", "kept").inc()
         return [*up, *out]
 
     # ── Looking ─────────────────────────────────────────────────────────────────────────────────────
@@ -211,7 +206,7 @@ class Pool:
             await asyncio.sleep(LOOK)
             try:
                 await self._find()
-                await asyncio.gather(*(self._read(each) for each in list(self._replicas.values()) if not each.gone))
+                await asyncio.gather(*(self._read(each) for each in list(self._replicas.values())))
             except Exception:
                 # The look after this one may go well, and without looks nothing is found.
                 log.exception("engines not looked at")
@@ -220,7 +215,7 @@ class Pool:
         async with self._changing:
             wanted = [each for url in self._urls for each in await self._expand(url)]
             for url in wanted:
-                if url not in self._replicas or self._replicas[url].gone:
+                if url not in self._replicas:
                     self._replicas[url] = Replica(url, await self._open(url))
             for url, replica in list(self._replicas.items()):
                 if url not in wanted:
@@ -240,7 +235,7 @@ class Pool:
             found = []
         if not found:
             # The name may be back in a moment: what is known stays known.
-            return [each.url for each in self._replicas.values() if not each.gone] or [url]
+            return list(self._replicas) or [url]
         port = f":{parts.port}" if parts.port else ""
         return [
             urlunsplit(parts._replace(netloc=(f"[{each}]" if ":" in each else each) + port)) for each in sorted(found)
@@ -270,17 +265,6 @@ async def addresses(host: str) -> Sequence[str]:
     # A machine with an address of each kind is one machine.
     old = [each for each in found if each[0] is socket.AF_INET] or found
     return list(dict.fromkeys(str(each[4][0]) for each in old))
-
-
-async def _generator(pieces: object) -> AsyncGenerator[str | Usage, None]:
-    """Closes what it reads with itself."""
-    try:
-        async for piece in pieces:  # type: ignore[attr-defined]
-            yield piece
-    finally:
-        close = getattr(pieces, "aclose", None)
-        if close is not None:
-            await close()
 
 
 def _beginning(messages: Sequence[Message]) -> str:

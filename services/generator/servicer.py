@@ -14,15 +14,16 @@ from twin.v1 import types_pb2 as t
 from services import wire
 from services.clients import GeneratorDescription
 from services.domain import Feedback, GenerateRequest, Scope
-from services.generator.generate import Generate
+from services.generator.generate import QUOTES, Generate
 from services.generator.journal import Record
+from services.ports import LanguageModel
 
 
 class GeneratorServicer:
-    def __init__(self, generate: Generate, record: Record, description: GeneratorDescription) -> None:
+    def __init__(self, generate: Generate, record: Record, model: LanguageModel | None) -> None:
         self._generate = generate
         self._record = record
-        self._description = description
+        self._model = model
 
     async def generate(self, request: g.GenerateRequest) -> AsyncGenerator[g.AnswerEvent, None]:
         async with aclosing(self._generate(wire.from_wire(request, GenerateRequest))) as events:
@@ -54,8 +55,21 @@ class GeneratorServicer:
         return g.RedactReply(entries=await self._record.redact(request.document_id))
 
     async def describe(self, request: t.Empty) -> g.GeneratorDescription:
-        return wire.to_wire(self._description, g.GeneratorDescription)
+        # An engine that was away at the start has a name by now.
+        return wire.to_wire(_description(self._model), g.GeneratorDescription)
 
 
 def _scope(scope: t.Scope) -> Scope:
     return wire.from_wire(scope, Scope)
+
+
+def _description(model: LanguageModel | None) -> GeneratorDescription:
+    if model is None:
+        return GeneratorDescription(
+            QUOTES,
+            "Answers are quotations. For written ones set TWIN_LLM_URL to an engine, such as "
+            "openai+http://localhost:11434/v1 for Ollama; `twin doctor` looks for one.",
+        )
+    return GeneratorDescription(
+        model.name, "Answers are written by a model. For quotations set TWIN_LLM_URL=quotes://."
+    )

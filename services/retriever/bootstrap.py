@@ -46,6 +46,9 @@ class Retriever:
         """Unavailable where the index is away."""
         await self.indexes.manifests()
 
+    async def rest(self, grace: float) -> None:
+        """It works only while it is called."""
+
     async def stop(self, grace: float = 10.0) -> None:
         """Close the adapters."""
         await self.live.close()

@@ -163,7 +163,7 @@ async def test_a_restore_goes_on_where_it_broke_off(laptop: tuple[Path, dict[str
     assert len(stranger) > 20
     other = tmp_path / "third"
     async with embedded.running(data_dir=other, gateway_port=0) as twin, client(twin) as http:
-        await ingest(http, DOCS, "beta")
+        assert (await http.post("/v1/api-keys", json={"name": "own"})).status_code == 201
         third = await opened(other)
         with pytest.raises(Conflict, match="empty"):
             await restore.restore(third, tmp_path / "one.twin", silent)
@@ -190,3 +190,27 @@ async def test_a_damaged_file_is_refused_before_anything_is_written(
             await restore.restore(there, tmp_path / f"bad-{number}", silent)
         assert [each async for each in there.all_documents()] == []
         await there.close()
+
+
+async def test_an_upload_that_waits_comes_along(tmp_path: Path) -> None:
+    """Bytes that were accepted and not read yet are restored with their job, which is done there."""
+    async with (
+        embedded.running(data_dir=tmp_path / "here", gateway_port=0, workers=False) as twin,
+        client(twin) as http,
+    ):
+        files = {"file": ("waiting.md", b"# Waiting\n\nThe ferry leaves at nine.\n")}
+        accepted = await http.post("/v1/documents", data={"author": "alpha"}, files=files)
+        assert accepted.status_code == 202, accepted.text
+    here = await opened(tmp_path / "here")
+    await backup.backup(here, tmp_path / "one.twin", silent)
+    await here.close()
+    there = await opened(tmp_path / "there")
+    await restore.restore(there, tmp_path / "one.twin", silent)
+    await there.close()
+    async with embedded.running(data_dir=tmp_path / "there", gateway_port=0) as twin, client(twin) as http:
+        job = accepted.json()
+        while job["state"] in ("queued", "running"):
+            await asyncio.sleep(0.05)
+            job = (await http.get(f"/v1/ingest-jobs/{job['id']}")).json()
+        assert job["state"] == "done", job
+        assert "nine" in (await ask(http, "When does the ferry leave?"))[0]

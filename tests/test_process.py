@@ -1,0 +1,35 @@
+"""A service as a process of its own: health that tells the truth."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from services import process
+from services.errors import Unavailable
+
+
+async def test_health_follows_the_stores(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Away, hanging or faulty stores make it not ready, each change is told once, and it recovers by itself."""
+    monkeypatch.setattr(process, "HEALTH_SECONDS", 0.01)
+    monkeypatch.setattr(process, "HEALTH_PATIENCE", 0.05)
+    told: list[bool] = []
+    answers: list[Exception | float | None] = [None, Unavailable("away"), None, RuntimeError("odd"), None, 1.0, None]
+
+    async def ask() -> None:
+        answer = answers.pop(0) if answers else None
+        if isinstance(answer, float):
+            await asyncio.sleep(answer)
+        elif answer is not None:
+            raise answer
+
+    async def tell(serving: bool) -> None:
+        told.append(serving)
+
+    watching = asyncio.create_task(process.watch(ask, tell))
+    async with asyncio.timeout(10):
+        while len(told) < 6:
+            await asyncio.sleep(0.01)
+    assert told == [False, True] * 3
+    watching.cancel()
