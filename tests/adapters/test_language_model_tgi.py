@@ -139,7 +139,7 @@ async def test_closing_stops_the_engine_at_once(tmp_path: Path) -> None:
         async def left() -> None:
             pieces = model.stream(GREETING, Sampling(max_tokens=700))
             await anext(aiter(pieces))
-            await pieces.aclose()  # type: ignore[attr-defined]
+            await pieces.aclose()
 
         async def read() -> None:
             async for _ in model.stream(GREETING, Sampling(max_tokens=700)):

@@ -114,7 +114,7 @@ async def test_closing_stops_the_engine(model: LanguageModel) -> None:
     long = (Message("user", "Count from one to five hundred in words."),)
     pieces = model.stream(long, Sampling(max_tokens=700, temperature=0.0))
     await anext(aiter(pieces))
-    await pieces.aclose()  # type: ignore[attr-defined]
+    await pieces.aclose()
     began = time.perf_counter()
     assert [piece async for piece in model.stream(GREETING, Sampling(max_tokens=2))]
     assert time.perf_counter() - began < 5
