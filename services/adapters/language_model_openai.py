@@ -14,13 +14,14 @@ import asyncio
 import json
 import os
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
-from httpx_sse import ServerSentEvent, SSEError, aconnect_sse
+import structlog
+from httpx_sse import SSEError, aconnect_sse
 
 from services import telemetry
 from services.adapters import address
@@ -52,6 +53,8 @@ QUEUED = re.compile(
 )
 MESSAGE_TOKENS = 8
 """What a chat template adds to a message, from above."""
+
+log = structlog.get_logger(__name__)
 
 
 async def open(url: str, data_dir: Path) -> LanguageModel:
@@ -100,7 +103,7 @@ class OpenAIModel:
         try:
             answer = await self._client.get(f"{self._prefix}models", timeout=CONNECT, headers=telemetry.headers())
         except httpx.HTTPError as error:
-            raise Unavailable(_away(), retry_after=5.0) from error
+            raise away() from error
         if answer.status_code >= 300:
             raise _refused(answer)
         try:
@@ -127,15 +130,16 @@ class OpenAIModel:
 
     async def count(self, messages: Sequence[Message]) -> int:
         """From above: the engine's tokenizer is not at hand."""
-        return sum(int(len(each.content.encode()) / CHARACTERS_A_TOKEN) + MESSAGE_TOKENS for each in messages)
+        return estimate(messages)
 
     async def stream(self, messages: Sequence[Message], sampling: Sampling) -> AsyncGenerator[str | Usage, None]:
         if not self._name:
             await self.look()
         if not self._name:
-            raise Unavailable(_away(), retry_after=5.0)
+            raise away()
         body = _body(self._name, messages, sampling)
         written = 0
+        finished = False
         usage: Usage | None = None
         try:
             async with aconnect_sse(
@@ -147,7 +151,8 @@ class OpenAIModel:
                 received = events.aiter_sse()
                 async for event in received:
                     if event.data.strip() == "[DONE]":
-                        await _ended(received)
+                        finished = True
+                        await ended(received, httpx.HTTPError)
                         break
                     chunk = _chunk(event.data)
                     if reported := chunk.get("usage"):
@@ -155,35 +160,47 @@ class OpenAIModel:
                             int(reported.get("prompt_tokens") or 0), int(reported.get("completion_tokens") or 0)
                         )
                     for choice in chunk.get("choices") or ():
+                        finished = finished or bool(choice.get("finish_reason"))
                         text = (choice.get("delta") or {}).get("content")
                         if text:
                             written += 1
                             yield str(text)
-        except httpx.ConnectError as error:
-            raise Unavailable(_away(), retry_after=5.0) from error
+        except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+            raise away() from error
         except httpx.TimeoutException as error:
-            raise DeadlineExceeded(
-                f"The language model gave nothing for {SILENCE:.0f} s. Ask again, or choose a faster one."
-            ) from error
+            raise silent() from error
         except SSEError as error:
             raise Unavailable(
                 "What TWIN_LLM_URL names does not stream as OpenAI does: check its address, which ends in /v1."
             ) from error
         except httpx.HTTPError as error:
-            raise Unavailable("The language model broke off its answer. Ask again.", retry_after=1.0) from error
+            raise broken() from error
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise strange() from error
+        if not finished:
+            raise broken()
         yield usage or Usage(await self.count(messages), written)
 
     async def close(self) -> None:
         await self._client.aclose()
 
 
-async def _ended(received: AsyncIterator[ServerSentEvent]) -> None:
-    """Read the end of the answer: a connection whose answer was not read to its end is closed, not used again."""
+async def ended(received: AsyncIterator[object], failures: type[Exception]) -> None:
+    """Read the end of an answer that is whole: a connection whose answer was not read to its end is closed, not used
+    again. What comes instead of the end takes nothing from the answer, and is told to the log."""
     try:
         async with asyncio.timeout(CLOSING):
-            await anext(received, None)
-    except TimeoutError:
-        pass
+            more = await anext(received, None)
+    except (TimeoutError, failures) as error:
+        log.warning("language_model: no end after [DONE]", error=type(error).__name__)
+        return
+    if more is not None:
+        log.warning("language_model: more came after [DONE]")
+
+
+def estimate(messages: Sequence[Message]) -> int:
+    """Tokens of a prompt, from above."""
+    return sum(int(len(each.content.encode()) / CHARACTERS_A_TOKEN) + MESSAGE_TOKENS for each in messages)
 
 
 def queued(metrics: str) -> int | None:
@@ -212,23 +229,25 @@ def _body(name: str, messages: Sequence[Message], sampling: Sampling) -> dict[st
 
 
 def _chunk(data: str) -> dict[str, Any]:
-    try:
-        chunk = json.loads(data)
-    except ValueError as error:
-        raise Unavailable("The language model sent what is not JSON. Check what TWIN_LLM_URL names.") from error
+    chunk = json.loads(data)
     if not isinstance(chunk, dict):
-        raise Unavailable("The language model sent what is no chunk of an answer. Check what TWIN_LLM_URL names.")
+        raise strange()
     if chunk.get("error"):
         # Once streaming, an engine's errors come as data (TGI, vLLM).
         raise Unavailable("The language model broke off its answer with an error. Ask again.", retry_after=1.0)
     return chunk
 
 
+# ── Errors, of every engine that is asked over HTTP ─────────────────────────────────────────────────
+
+
 def _refused(response: httpx.Response) -> TwinError:
     """The engine's message stays here: it may hold paths and prompts."""
     status = response.status_code
     if status == 429:
-        return Overloaded("The language model has too much to do. Try again later.", retry_after=_after(response))
+        return Overloaded(
+            "The language model has too much to do. Try again later.", retry_after=after(response.headers)
+        )
     if status in (401, 403):
         return Misconfigured("The language model refused the key: check TWIN_LLM_API_KEY.")
     if status == 404:
@@ -241,16 +260,30 @@ def _refused(response: httpx.Response) -> TwinError:
         return InvalidInput("The language model refused the request: leave out temperature, seed, stop and their like.")
     if status in (408, 504):
         return DeadlineExceeded("The language model took too long. Ask again, or choose a faster one.")
-    return Unavailable("The language model has a fault. Try again in a moment.", retry_after=_after(response))
+    return Unavailable("The language model has a fault. Try again in a moment.", retry_after=after(response.headers))
 
 
-def _after(response: httpx.Response) -> float:
-    value = response.headers.get("retry-after", "")
+def after(headers: Mapping[str, str]) -> float:
+    """Seconds, as the engine says."""
+    value = headers.get("retry-after", "")
     return min(float(value), 3600.0) if value.isdecimal() else 5.0
 
 
-def _away() -> str:
-    return (
+def away() -> TwinError:
+    return Unavailable(
         "The language model that TWIN_LLM_URL names cannot be reached: start it, or set TWIN_LLM_URL=quotes:// to "
-        "answer in quotations. `twin doctor` says what it found."
+        "answer in quotations. `twin doctor` says what it found.",
+        retry_after=5.0,
     )
+
+
+def broken() -> TwinError:
+    return Unavailable("The language model broke off its answer. Ask again.", retry_after=1.0)
+
+
+def silent() -> TwinError:
+    return DeadlineExceeded(f"The language model gave nothing for {SILENCE:.0f} s. Ask again, or choose a faster one.")
+
+
+def strange() -> TwinError:
+    return Unavailable("The language model sent what is no chunk of an answer. Check what TWIN_LLM_URL names.")

@@ -11,7 +11,6 @@ followed: the conversation goes to the named host and no other.
 
 from __future__ import annotations
 
-import asyncio
 import os
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
@@ -25,12 +24,16 @@ from huggingface_hub.errors import InferenceTimeoutError, OverloadedError, TextG
 from services import telemetry
 from services.adapters import address
 from services.adapters.language_model_openai import (
-    CHARACTERS_A_TOKEN,
-    CLOSING,
     CONNECT,
-    MESSAGE_TOKENS,
     SILENCE,
+    after,
+    away,
+    broken,
+    ended,
+    estimate,
     queued,
+    silent,
+    strange,
 )
 from services.domain import Message, Usage
 from services.errors import (
@@ -96,7 +99,7 @@ class TgiModel:
         try:
             answer = await self._client.get(f"{self._base}/info", timeout=CONNECT, headers=telemetry.headers())
         except httpx2.HTTPError as error:
-            raise Unavailable(_away(), retry_after=5.0) from error
+            raise away() from error
         if answer.status_code >= 300:
             raise _refused(answer)
         try:
@@ -133,7 +136,7 @@ class TgiModel:
                     return len(answer.json()["tokenize_response"])
             except (httpx2.HTTPError, ValueError, KeyError, TypeError):
                 pass
-        return sum(int(len(each.content.encode()) / CHARACTERS_A_TOKEN) + MESSAGE_TOKENS for each in messages)
+        return estimate(messages)
 
     async def stream(self, messages: Sequence[Message], sampling: Sampling) -> AsyncGenerator[str | Usage, None]:
         if not self._served:
@@ -163,20 +166,20 @@ class TgiModel:
                             yield str(choice.delta.content)
         except InferenceTimeoutError as error:
             if isinstance(error.__cause__, httpx2.ConnectTimeout):
-                raise Unavailable(_away(), retry_after=5.0) from error
-            raise _silent() from error
+                raise away() from error
+            raise silent() from error
         except TextGenerationError as error:
             raise _failed(error) from error
-        except httpx2.ConnectError as error:
-            raise Unavailable(_away(), retry_after=5.0) from error
+        except (httpx2.ConnectError, httpx2.ConnectTimeout) as error:
+            raise away() from error
         except httpx2.TimeoutException as error:
-            raise _silent() from error
+            raise silent() from error
         except httpx2.HTTPError as error:
-            raise Unavailable("The language model broke off its answer. Ask again.", retry_after=1.0) from error
+            raise broken() from error
         except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise Unavailable("The language model sent what is no chunk of an answer. Check TWIN_LLM_URL.") from error
+            raise strange() from error
         if not finished:
-            raise Unavailable("The language model broke off its answer. Ask again.", retry_after=1.0)
+            raise broken()
         yield usage or Usage(await self.count(messages), written)
 
     async def close(self) -> None:
@@ -203,11 +206,7 @@ class _Lines(httpx2.AsyncByteStream):
             for found, written in BREAKS:
                 part = part.replace(found, written)
             if part.rstrip().endswith(b"data: [DONE]"):
-                try:
-                    async with asyncio.timeout(CLOSING):
-                        await anext(parts, None)
-                except TimeoutError:
-                    pass
+                await ended(parts, httpx2.HTTPError)
                 yield part
                 return
             # A character of two or three bytes may go on in the next part.
@@ -269,8 +268,7 @@ def _refused(response: httpx2.Response) -> TwinError:
         return Misconfigured("What TWIN_LLM_URL names is no Text Generation Inference: check its host and port.")
     if status in (408, 504):
         return DeadlineExceeded("The language model took too long. Ask again, or choose a faster one.")
-    value = response.headers.get("retry-after", "")
-    return _by_status(status, response.text, min(float(value), 3600.0) if value.isdecimal() else 5.0)
+    return _by_status(status, response.text, after(response.headers))
 
 
 def _failed(error: TextGenerationError) -> TwinError:
@@ -297,14 +295,3 @@ def _by_status(status: int, text: str, retry_after: float) -> TwinError:
     if status in (400, 422):
         return InvalidInput("The language model refused the request: leave out temperature, seed, stop and their like.")
     return Unavailable("The language model has a fault. Try again in a moment.", retry_after=retry_after)
-
-
-def _silent() -> TwinError:
-    return DeadlineExceeded(f"The language model gave nothing for {SILENCE:.0f} s. Ask again, or choose a faster one.")
-
-
-def _away() -> str:
-    return (
-        "The language model that TWIN_LLM_URL names cannot be reached: start it, or set TWIN_LLM_URL=quotes:// to "
-        "answer in quotations. `twin doctor` says what it found."
-    )

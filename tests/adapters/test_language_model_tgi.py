@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from starlette.responses import JSONResponse, Response, StreamingResponse
+from structlog.testing import capture_logs
 
 from services import telemetry
 from services.adapters import open_adapter
@@ -185,6 +186,24 @@ async def test_characters_that_look_like_line_ends(tmp_path: Path) -> None:
         pieces = await said(model)
         await model.close()
     assert pieces[:-1] == [text, "!"]
+
+
+async def test_a_fault_after_the_end(tmp_path: Path) -> None:
+    """An answer that ended is whole, though its connection breaks then: the log is told of it."""
+
+    async def cut() -> AsyncIterator[str]:
+        yield tgi.event("Hello.", finish_reason="stop") + "data: [DONE]\n\n"
+        await asyncio.sleep(0.05)
+        raise OSError("the engine's connection breaks")
+
+    with tgi.running(tgi.Tgi(lambda messages: StreamingResponse(cut(), media_type="text/event-stream"))) as stub:
+        model = await opened(stub.url, tmp_path)
+        with capture_logs() as logs:
+            pieces = await said(model)
+        await model.close()
+    assert pieces[0] == "Hello."
+    assert isinstance(pieces[1], Usage)
+    assert [each["log_level"] for each in logs] == ["warning"]
 
 
 async def test_several_are_a_pool(tmp_path: Path) -> None:

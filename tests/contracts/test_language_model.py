@@ -7,7 +7,9 @@ default below ~/.twin, where `twin models fetch smollm2` puts it); without it it
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+import socket
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -15,8 +17,9 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 from starlette.responses import JSONResponse, Response, StreamingResponse
+from structlog.testing import capture_logs
 
-from services.adapters import open_adapter
+from services.adapters import language_model_openai, open_adapter
 from services.domain import Message, Usage
 from services.errors import (
     DeadlineExceeded,
@@ -149,6 +152,18 @@ def _status(status: int, text: str = "secret prompt /etc/passwd", **headers: str
     return lambda messages: JSONResponse({"error": {"message": text}}, status, headers)
 
 
+async def _pieces(*events: str) -> AsyncIterator[str]:
+    for event in events:
+        yield f"data: {event}\n\n"
+
+
+def _streaming(*events: str) -> engine.Script:
+    return lambda messages: StreamingResponse(_pieces(*events), media_type="text/event-stream")
+
+
+HALF = '{"choices": [{"delta": {"content": "Half"}}]}'
+
+
 async def _broken() -> AsyncIterator[str]:
     yield 'data: {"choices": [{"delta": {"content": "Half"}}]}\n\n'
     yield 'data: {"error": {"message": "secret", "type": "overloaded"}}\n\n'
@@ -169,6 +184,9 @@ async def _broken() -> AsyncIterator[str]:
         (lambda messages: Response("<html>", media_type="text/html"), Unavailable),
         (lambda messages: Response("data: {half\n\n", media_type="text/event-stream"), Unavailable),
         (lambda messages: StreamingResponse(_broken(), media_type="text/event-stream"), Unavailable),
+        (_streaming(HALF), Unavailable),
+        (_streaming(HALF, '{"choices": ["secret"]}', "[DONE]"), Unavailable),
+        (_streaming('{"choices": [], "usage": "secret"}', "[DONE]"), Unavailable),
     ],
 )
 async def test_an_engines_faults(script: engine.Script, expected: type[TwinError], tmp_path: Path) -> None:
@@ -191,6 +209,56 @@ async def test_an_engine_that_is_away(tmp_path: Path) -> None:
     with pytest.raises(Unavailable, match="TWIN_LLM_URL"):
         await anext(aiter(opened.stream(GREETING, Sampling(max_tokens=5))))
     await opened.close()
+
+
+async def test_an_engine_that_takes_no_connection(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that cannot be connected to within its time is away, as one that refuses is."""
+    monkeypatch.setattr(language_model_openai, "CONNECT", 0.2)
+    with socket.socket() as full, contextlib.ExitStack() as waiting:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        # What the kernel takes on its own account; from then on it answers nobody.
+        for _ in range(4):
+            other = waiting.enter_context(socket.socket())
+            other.setblocking(False)
+            other.connect_ex(full.getsockname())
+        url = f"openai+http://127.0.0.1:{full.getsockname()[1]}/v1?model=stub"
+        opened = await open_adapter("language_model", url, tmp_path)
+        with pytest.raises(Unavailable, match="cannot be reached"):
+            await anext(aiter(opened.stream(GREETING, Sampling(max_tokens=5))))
+        await opened.close()
+
+
+async def _cut_after_done() -> AsyncIterator[str]:
+    yield f"data: {HALF}\n\ndata: [DONE]\n\n"
+    await asyncio.sleep(0.05)
+    raise OSError("the engine's connection breaks")
+
+
+FINISHED = '{"choices": [{"delta": {}, "finish_reason": "stop"}]}'
+
+
+@pytest.mark.parametrize(
+    ("script", "told"),
+    [
+        (_streaming(HALF, FINISHED), 0),
+        (_streaming(HALF, "[DONE]"), 0),
+        (_streaming(HALF, "[DONE]", '{"error": {"message": "secret"}}'), 1),
+        (lambda messages: StreamingResponse(_cut_after_done(), media_type="text/event-stream"), 1),
+    ],
+)
+async def test_where_an_answer_ends(script: engine.Script, told: int, tmp_path: Path) -> None:
+    """A reason to finish ends an answer, and so does [DONE]: what goes wrong after it takes nothing from the answer, and
+    the log is told of it."""
+    async with engine.running(script) as stub:
+        opened = await open_adapter("language_model", stub.url, tmp_path)
+        with capture_logs() as logs:
+            pieces = [piece async for piece in opened.stream(GREETING, Sampling(max_tokens=5))]
+        await opened.close()
+    assert pieces[0] == "Half"
+    assert isinstance(pieces[1], Usage)
+    assert len(logs) == told
+    assert "secret" not in str(logs)
 
 
 async def test_finds_the_model_and_sends_only_what_all_know(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
