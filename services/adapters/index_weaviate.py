@@ -163,7 +163,7 @@ class _Server:
         self._closed = False
 
     async def call(self, work: Callable[[Any], Awaitable[T]], patience: float = PATIENCE) -> T:
-        """What `work` makes of the client. NotFound where its collection is gone, Unavailable for all else."""
+        """What `work` makes of the client. Unavailable where it does not answer, or has not read its collection yet."""
         try:
             async with asyncio.timeout(patience):
                 return await work(self._client or await self._connected())
@@ -235,10 +235,24 @@ class _Server:
         return f"{self.address.prefix}Manifests"
 
 
+class _Missing(Unavailable):
+    """A collection is not there: dropped, or not read yet by a server that is starting."""
+
+    def __init__(self) -> None:
+        super().__init__("The index is just being started or replaced: try again in a moment.", retry_after=1)
+
+
+def _missing(text: str) -> bool:
+    """Whether Weaviate says so. `non-existing index`: it knows the collection and has not opened it yet."""
+    return any(
+        each in text.lower() for each in ("could not find class", "class not found", "browse non-existing index")
+    )
+
+
 def _translated(error: Exception) -> Exception:
     text = str(error)
-    if "could not find class" in text or "class not found" in text.lower():
-        return NotFound("There is no such index any more: it may have been replaced; open the live one.")
+    if _missing(text):
+        return _Missing()
     if isinstance(error, UnexpectedStatusCodeError) and error.status_code in (401, 403):
         return Misconfigured("TWIN_INDEX_URL: Weaviate refuses the key. Give one that may read and write collections.")
     log.warning("index.weaviate", kind=type(error).__name__, error=text[:500])
@@ -363,7 +377,7 @@ class WeaviateIndexes:
         found = (await self._read()).get(name)
         if found is None:
             raise _no_index(name)
-        return WeaviateIndex(self._server, found.manifest)
+        return WeaviateIndex(_GenerationServer(self, self._server, found.manifest), found.manifest)
 
     async def close(self) -> None:
         await self._server.close()
@@ -408,6 +422,26 @@ class WeaviateIndexes:
         )
 
 
+class _GenerationServer:
+    """The server as one generation's index calls it, which tells a dropped collection from one not read yet."""
+
+    def __init__(self, indexes: WeaviateIndexes, server: _Server, manifest: Manifest) -> None:
+        self.address = server.address
+        self._indexes = indexes
+        self._server = server
+        self._manifest = manifest
+
+    async def call(self, work: Callable[[Any], Awaitable[T]], patience: float = PATIENCE) -> T:
+        """NotFound where the manifests say that this generation is gone, else as _Server.call."""
+        try:
+            return await self._server.call(work, patience)
+        except _Missing as error:
+            listed = {each.name: each for each in await self._indexes.manifests()}.get(self._manifest.name)
+            if listed is None or listed.fingerprint != self._manifest.fingerprint:
+                raise _no_index(self._manifest.name) from error
+            raise
+
+
 # ── One generation ──────────────────────────────────────────────────────────────────────────────────
 
 
@@ -439,7 +473,7 @@ class _Found:
 
 
 class WeaviateIndex:
-    def __init__(self, server: _Server, manifest: Manifest) -> None:
+    def __init__(self, server: _GenerationServer, manifest: Manifest) -> None:
         self._server = server
         self._name = manifest.name
         self._dimensions = manifest.encoder.dimensions
@@ -880,22 +914,25 @@ class WeaviateIndex:
                 return
 
 
-async def _insert(server: _Server, collection: Callable[[Any], Any], objects: Sequence[DataObject[Any, Any]]) -> None:
+async def _insert(
+    server: _Server | _GenerationServer, collection: Callable[[Any], Any], objects: Sequence[DataObject[Any, Any]]
+) -> None:
     """Write all objects, or raise: Weaviate answers a batch well of which some were refused."""
     for start in range(0, len(objects), BATCH):
         some = objects[start : start + BATCH]
-        done = await server.call(
-            lambda client, some=some: collection(client).data.insert_many(some),  # type: ignore[misc]
-            PATIENCE_WRITING,
-        )
-        if done.has_errors:
-            first = next(iter(done.errors.values())).message
-            if "could not find class" in first or "class not found" in first.lower():
-                raise NotFound("There is no such index any more: it may have been replaced; open the live one.")
-            log.warning("index.weaviate", kind="batch", failed=len(done.errors), error=first[:500])
-            raise Unavailable(
-                f"{len(done.errors)} of {len(some)} objects were not written: try again later.", retry_after=1
-            )
+
+        async def write(client: Any, some: Sequence[DataObject[Any, Any]] = some) -> None:
+            done = await collection(client).data.insert_many(some)
+            if done.has_errors:
+                first = next(iter(done.errors.values())).message
+                if _missing(first):
+                    raise _Missing
+                log.warning("index.weaviate", kind="batch", failed=len(done.errors), error=first[:200])
+                raise Unavailable(
+                    f"{len(done.errors)} of {len(some)} objects were not written: try again later.", retry_after=1
+                )
+
+        await server.call(write, PATIENCE_WRITING)
 
 
 def _wanted(scope: Scope, filter: Filter) -> tuple[tuple[str, ...] | None, Any]:

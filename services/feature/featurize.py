@@ -23,7 +23,7 @@ from dataclasses import replace
 import structlog
 
 from services.domain import Document, Job, JobKind, JobState, Progress, digest
-from services.errors import Cancelled, Conflict, NotFound, TwinError, Unavailable
+from services.errors import Cancelled, Conflict, NotFound, TwinError
 from services.feature.clean import CLEANER, clean
 from services.feature.embed import AHEAD_CHARACTERS, Work, bring_in
 from services.feature.generations import Generation, Generations
@@ -101,17 +101,18 @@ class Featurizer:
 
     async def handle(self, leases: list[Lease]) -> None:
         """Do what these jobs ask for. Leases that are left when it returns are done."""
+        handled: set[str] = set()
         try:
             current = await self._generations.current()
             handled = {each.manifest.name for each in current}
             works = _Works(await self._wanted(leases, current))
             await self._bring_in(current, works, handled)
         except NotFound as error:
-            # Replaced and dropped during the work, or listed and not there: a server that is starting has not read its
-            # collections yet. The next attempt sees which.
-            raise Unavailable(
-                "The index was replaced, or is just being started: tried again.", retry_after=1.0
-            ) from error
+            names = {each.manifest.name for each in await self._generations.current()}
+            if handled <= names:
+                await self._say(leases, error)
+                raise
+            raise Conflict("The index was replaced during the work: it goes into the new one.") from error
         except TwinError as error:
             await self._say(leases, error)
             raise

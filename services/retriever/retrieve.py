@@ -20,7 +20,7 @@ from services.domain import (
     SearchResult,
     Step,
 )
-from services.errors import InvalidInput, NotFound, TooLarge, Unavailable
+from services.errors import InvalidInput, NotFound, TooLarge
 from services.ports import Index, Reranker
 from services.retriever.context import neighbours
 from services.retriever.duplicates import distinct
@@ -69,14 +69,7 @@ class Retrieve:
         except NotFound:
             # The index was replaced and dropped between two looks.
             self._live.forget()
-        live = await self._live.current()
-        try:
-            return await self._run(request, live)
-        except NotFound as error:
-            # Listed and not there: a server that is starting has not read its collections yet.
-            raise Unavailable(
-                "The index is just being started or replaced. Try again in a moment.", retry_after=1
-            ) from error
+            return await self._run(request, await self._live.current())
 
     async def _run(self, request: SearchRequest, live: Opened) -> SearchResult:
         steps = _Steps(self._observe)

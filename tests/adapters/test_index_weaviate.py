@@ -15,7 +15,7 @@ import pytest
 
 from services.adapters import index_weaviate, open_adapter
 from services.domain import EVERYONE, Filter, Manifest, Scope
-from services.errors import Conflict, Misconfigured, Unavailable
+from services.errors import Conflict, Misconfigured, NotFound, Unavailable
 from services.ports import Indexes
 from tests.contracts.test_index import MANIFEST, chunks, document, found, put, vector
 
@@ -118,6 +118,32 @@ async def test_refused_objects_are_an_error(weaviate_url: str) -> None:
         with pytest.raises(Unavailable):
             await index.stage(document("d2"), made, {made[0].id: np.ones(3, np.float32)})
         assert found(await index.text("one two", 5, EVERYONE, Filter())) == ["one"]
+
+
+async def test_what_is_not_read_yet_is_not_gone(weaviate_url: str) -> None:
+    """While the manifests list an index whose collections are not there (a server that is starting has not read them
+    yet), it is unavailable, in searches and in writes; not found only when it has been dropped."""
+    async with opened(weaviate_url) as indexes:
+        await indexes.create(replace(MANIFEST, state="live"))
+        beside = replace(MANIFEST, name="beside", chunker="other", state="building")
+        await indexes.create(beside)
+        index = await indexes.open("beside")
+        await put(index, document(), ["one"])
+        assert isinstance(indexes, index_weaviate.WeaviateIndexes)
+        server = indexes._server
+        names = index_weaviate._collections(server.address.prefix, beside)
+        await server.call(lambda client: client.collections.delete(list(names)))
+        for _ in range(2):
+            with pytest.raises(Unavailable):
+                await index.text("one", 1, EVERYONE, Filter())
+            with pytest.raises(Unavailable):
+                await put(index, document("d2"), ["two"])
+            assert "beside" in [each.name for each in await indexes.manifests()]
+        await indexes.drop("beside")
+        with pytest.raises(NotFound):
+            await index.text("one", 1, EVERYONE, Filter())
+        with pytest.raises(NotFound):
+            await put(index, document("d2"), ["two"])
 
 
 async def test_documents_beyond_one_answer_of_weaviate(weaviate_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
