@@ -49,7 +49,13 @@ class Service(Protocol):
 
 async def serve(name: str, address: str, metrics: str, made: Service, given: Settings) -> None:
     """Serve and work until SIGTERM or SIGINT. `metrics`: HOST:PORT, or empty for none."""
-    server = rpc.Server(address, made.services, concurrent=given.concurrent_calls, identity=given.identity)
+    server = rpc.Server(
+        address,
+        made.services,
+        concurrent=given.concurrent_calls,
+        identity=given.identity,
+        health_address=given.health_address,
+    )
     asked = asyncio.Event()
     for each in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(each, asked.set)

@@ -56,6 +56,9 @@ CONNECTION_AGE = 300
 """Seconds after which a connection is closed once its calls have ended."""
 ATTEMPTS = 4
 """Of one call, where it may be repeated."""
+ALIVE = "alive"
+"""What health checks may ask for instead of a service: serving as long as the process answers, whether or not its
+stores do. An orchestrator that restarted what waits for a store would only make it worse."""
 PAUSE = 0.05
 """Seconds before the first retry; twice as long before each further one."""
 PATIENCE = 4.0
@@ -117,15 +120,19 @@ class Server:
         *,
         concurrent: int = MAX_CONCURRENT,
         identity: Identity | None = None,
+        health_address: str = "",
     ) -> None:
         """`concurrent`: calls at once; more are RESOURCE_EXHAUSTED. `identity`: only who proves one of the same
-        authority is listened to."""
+        authority is listened to. `health_address`: where health is told to anybody, for probes that have no
+        certificate."""
         self.address = address
+        self._health_address = health_address
         self._services = services
         self._concurrent = concurrent
         self._identity = identity
         self._health = health.aio.HealthServicer()
         self._server: Any = None
+        self._probed: Any = None
 
     async def start(self) -> int:
         """Listen; returns the port (0 for a Unix socket). Unavailable when the address is taken."""
@@ -146,7 +153,18 @@ class Server:
             raise Unavailable(f"Cannot listen on {self.address}: is it taken? Choose another address.") from error
         await server.start()
         self._server = server
+        await self._health.set(ALIVE, health_pb2.HealthCheckResponse.SERVING)
         await self.set_serving(True)
+        if self._health_address:
+            self._probed = grpc.aio.server()
+            health_pb2_grpc.add_HealthServicer_to_server(self._health, self._probed)
+            try:
+                self._probed.add_insecure_port(self._health_address)
+            except RuntimeError as error:
+                raise Unavailable(
+                    f"Cannot listen on {self._health_address}: is it taken? Choose another address."
+                ) from error
+            await self._probed.start()
         return int(port) if not self.address.startswith("unix:") else 0
 
     async def set_serving(self, serving: bool) -> None:
@@ -161,6 +179,9 @@ class Server:
             await self._health.enter_graceful_shutdown()
             await self._server.stop(grace)
             self._server = None
+        if self._probed is not None:
+            await self._probed.stop(0)
+            self._probed = None
 
 
 def _handlers(service: ServiceDescriptor, servicer: object) -> Any:

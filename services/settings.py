@@ -31,6 +31,11 @@ class Settings(BaseSettings):
     tls_authority: Path | None = Field(
         default=None, description="The authority that all services' certificates are of."
     )
+    work: bool = True
+    """Whether a service that has workers works on jobs itself; without, it only answers calls and keeps schedules."""
+    health_address: str = ""
+    """Where a service serves gRPC's health alone, without TLS, for an orchestrator's probes; empty: only where it
+    serves everything."""
     concurrent_calls: int = Field(1000, ge=1)
     """gRPC calls that a service answers at once; more are told to come again."""
     drain_seconds: float = Field(60.0, ge=0)

@@ -249,7 +249,9 @@ async def build(
             keep_jobs=given.crawler_keep_jobs_days * 86400,
             settle=given.crawler_settle_seconds,
         ),
-        workers=[Worker(jobs, JobKind.CRAWL, crawler.handle, queue, concurrency=given.crawler_jobs)],
+        workers=[Worker(jobs, JobKind.CRAWL, crawler.handle, queue, concurrency=given.crawler_jobs)]
+        if given.work
+        else [],
         web=web,
         sandboxes=[repositories] if readers else [sandbox, repositories],
     )

@@ -130,7 +130,9 @@ async def build(given: Settings, open_encoder: Callable[[str], Awaitable[Encoder
         queue=queue,
         featurizer=featurizer,
         settings=given,
-        workers=[
+        workers=[]
+        if not given.work
+        else [
             # Two calls at a time: while one writes its last documents the other's are being computed.
             Worker(jobs, JobKind.FEATURIZE, featurizer.handle, queue, batch=given.feature_batch, concurrency=2),
             Worker(jobs, JobKind.DELETE, servicer.delete, queue, batch=64),

@@ -31,6 +31,8 @@ log = structlog.get_logger()
 
 KEY_PREFIX = "sk-twin-"
 SESSION_PREFIX = "page-"
+ADMIN_KEY = "deployment"
+"""The id of the key that the settings name."""
 _CACHED = 2.0
 """Seconds for which a key once read is believed: another process's revocation takes that long to arrive."""
 _USED = 60.0
@@ -45,6 +47,13 @@ def secret_hash(secret: str) -> str:
 
 def new_secret(prefix: str = KEY_PREFIX) -> str:
     return prefix + secrets.token_urlsafe(32)
+
+
+async def keep_admin_key(keys: Keys, secret: str) -> None:
+    """Have this admin's key in the store, in place of the one that was so kept before. Once revoked it stays so."""
+    hashed = secret_hash(secret)
+    if await keys.by_hash(hashed) is None:
+        await keys.save(Key(ADMIN_KEY, hashed, "the deployment's own", Role.ADMIN, None, created_at=time.time()))
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ from services import clients, rpc, telemetry
 from services.adapters import open_adapter
 from services.errors import Misconfigured, Unavailable
 from services.gateway.api import create_app
-from services.gateway.auth import LocalKey, PageLinks
+from services.gateway.auth import LocalKey, PageLinks, keep_admin_key
 from services.gateway.edge import Drain
 from services.gateway.oidc import Mapped, OpenId, parse_roles
 from services.gateway.settings import Settings
@@ -137,6 +137,8 @@ async def build(settings: Settings, channels: Mapping[str, Any] | None = None) -
     keys: Keys = await open_adapter("keys", settings.documents_url, settings.directory, setting="TWIN_DOCUMENTS_URL")
     audit: Audit = await open_adapter("audit", settings.documents_url, settings.directory, setting="TWIN_DOCUMENTS_URL")
     limits: Limits = await open_adapter("limits", settings.limits_url, settings.directory)
+    if secret := settings.gateway_admin_key.get_secret_value():
+        await keep_admin_key(keys, secret)
     openid = _openid(settings)
     local, links, drain = LocalKey(), PageLinks(), Drain()
     app = create_app(

@@ -6,8 +6,9 @@ Comes in: the environment, or a file of NAME=value lines. Goes out: Settings. Do
 from __future__ import annotations
 
 import ipaddress
+import re
 
-from pydantic import Field
+from pydantic import Field, SecretStr, field_validator
 
 from services import settings
 
@@ -21,6 +22,10 @@ class Settings(settings.Settings):
     gateway_hosts: str = ""
     """Host names, separated by commas, that requests may name beside localhost and the address listened on. A web
     page whose name is made to point here (DNS rebinding) is refused by this."""
+
+    gateway_admin_key: SecretStr = SecretStr("")
+    """A first admin's key that the deployment has chosen: `sk-twin-` and at least 32 characters. It is kept like any
+    other, as its hash, and replaced when this setting changes; empty: keys are made by `twin keys create` alone."""
 
     gateway_metrics: str = "localhost:9050"
     """Where a process of its own serves /metrics, without a key; empty: only at the gateway's own address, with one."""
@@ -56,6 +61,13 @@ class Settings(settings.Settings):
     """For a whole answer: a slow engine on a laptop takes minutes."""
     gateway_session_days: float = Field(30.0, gt=0)
     """How long a browser that opened the one-time link stays signed in."""
+
+    @field_validator("gateway_admin_key")
+    @classmethod
+    def _whole_key(cls, key: SecretStr) -> SecretStr:
+        if key.get_secret_value() and not re.fullmatch(r"sk-twin-[\x21-\x7e]{32,200}", key.get_secret_value()):
+            raise ValueError("sk-twin- and 32 to 200 visible ASCII characters")
+        return key
 
     @property
     def hosts(self) -> frozenset[str]:
