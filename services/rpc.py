@@ -16,6 +16,7 @@ import json
 import re
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -45,6 +46,7 @@ from services.errors import (
 
 log = structlog.get_logger()
 M = TypeVar("M", bound=Message)
+T = TypeVar("T")
 
 MAX_MESSAGE_BYTES = 4 * 1024 * 1024
 """gRPC's default; longer texts go in windows."""
@@ -63,6 +65,9 @@ PAUSE = 0.05
 """Seconds before the first retry; twice as long before each further one."""
 PATIENCE = 4.0
 """Seconds that a call waits for a service none of whose servers can be reached: longer than reconnecting takes."""
+WATCHES = "Watch"
+"""What a method's name begins with whose stream lasts as long as somebody looks: a server that stops ends it at once,
+and its caller goes on with another."""
 _AWAY = (grpc.ChannelConnectivity.TRANSIENT_FAILURE, grpc.ChannelConnectivity.CONNECTING)
 _ERROR = "twin-error-bin"
 _OPTIONS = (
@@ -131,6 +136,7 @@ class Server:
         self._concurrent = concurrent
         self._identity = identity
         self._health = health.aio.HealthServicer()
+        self._stopping = asyncio.Event()
         self._server: Any = None
         self._probed: Any = None
 
@@ -140,7 +146,7 @@ class Server:
         ages = () if self.address.startswith("unix:") else (("grpc.max_connection_age_ms", CONNECTION_AGE * 1000),)
         server = grpc.aio.server(options=(*_OPTIONS, *ages), maximum_concurrent_rpcs=self._concurrent)
         for descriptor, servicer in self._services:
-            server.add_generic_rpc_handlers((_handlers(descriptor, servicer),))
+            server.add_generic_rpc_handlers((_handlers(descriptor, servicer, self._stopping),))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         names = [descriptor.full_name for descriptor, _ in self._services]
         reflection.enable_server_reflection([*names, health.SERVICE_NAME, reflection.SERVICE_NAME], server)
@@ -174,7 +180,9 @@ class Server:
             await self._health.set(name, status)
 
     async def stop(self, grace: float = 10.0) -> None:
-        """Take no new calls, let running ones finish within `grace` seconds, then end them."""
+        """Take no new calls, let running ones finish within `grace` seconds, then end them. Who only watches is told
+        at once that the server is going away: the caller asks another."""
+        self._stopping.set()
         if self._server is not None:
             await self._health.enter_graceful_shutdown()
             await self._server.stop(grace)
@@ -184,7 +192,7 @@ class Server:
             self._probed = None
 
 
-def _handlers(service: ServiceDescriptor, servicer: object) -> Any:
+def _handlers(service: ServiceDescriptor, servicer: object, stopping: asyncio.Event) -> Any:
     methods = {}
     for method in service.methods:
         implementation = getattr(servicer, _snake(method.name))
@@ -194,6 +202,8 @@ def _handlers(service: ServiceDescriptor, servicer: object) -> Any:
             (True, False): (_collecting, grpc.stream_unary_rpc_method_handler),
         }[method.client_streaming, method.server_streaming]
         wrap, handler = make
+        if method.name.startswith(WATCHES):
+            implementation = _watched(implementation, stopping)
         methods[method.name] = handler(
             wrap(method, implementation), request_deserializer=None, response_serializer=_serialize
         )
@@ -228,6 +238,39 @@ def _streaming(method: MethodDescriptor, implementation: Any) -> Any:
                 await events.aclose()
 
     return call
+
+
+def _watched(implementation: Any, stopping: asyncio.Event) -> Any:
+    async def watch(request: Message) -> AsyncGenerator[Message, None]:
+        async with aclosing(until(implementation(request), stopping)) as events:
+            async for event in events:
+                yield event
+        if stopping.is_set():
+            raise Unavailable("This part of Twin is being restarted. Ask again: another one answers.")
+
+    return watch
+
+
+async def until(events: AsyncGenerator[T, None], over: asyncio.Event) -> AsyncGenerator[T, None]:
+    """The events up to the moment when it is over; then they are closed."""
+    ending = asyncio.create_task(over.wait())
+    try:
+        while True:
+            coming = asyncio.ensure_future(anext(events))
+            try:
+                await asyncio.wait({coming, ending}, return_when=asyncio.FIRST_COMPLETED)
+                if not coming.done():
+                    return
+                event = coming.result()
+            except StopAsyncIteration:
+                return
+            finally:
+                coming.cancel()
+                await asyncio.wait({coming})
+            yield event
+    finally:
+        ending.cancel()
+        await events.aclose()
 
 
 def _collecting(method: MethodDescriptor, implementation: Any) -> Any:

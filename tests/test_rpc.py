@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,13 @@ from typing import Any
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from twin.v1 import crawler_pb2 as c
 from twin.v1 import generator_pb2, retriever_pb2
 
 from services import clients, rpc, wire
 from services.domain import EVERYONE, Delta, Evidence, Filter, GenerateRequest, SearchRequest, SearchResult
 from services.errors import DeadlineExceeded, Internal, InvalidInput, Overloaded, TwinError, Unavailable
+from tests.gateway.scripted import SERVICES, Services
 
 RETRIEVER = retriever_pb2.DESCRIPTOR.services_by_name["RetrieverService"]
 GENERATOR = generator_pb2.DESCRIPTOR.services_by_name["GeneratorService"]
@@ -223,3 +226,37 @@ async def test_no_more_calls_at_once_than_allowed(tmp_path: Path) -> None:
     assert kinds == ["DeadlineExceeded"] * 2 + ["Overloaded"] * 3
     await channel.close()
     await server.stop(0)
+
+
+class Watched(Services):
+    """A job that goes on for ever, and says who tells of it."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.name = name
+
+    async def watch_crawl(self, request: Any) -> AsyncIterator[Any]:
+        while True:
+            yield c.Crawl(id=self.name, state="running")
+            await asyncio.sleep(0.01)
+
+
+async def test_a_watch_holds_up_no_stop(tmp_path: Path) -> None:
+    """A server that is told to stop ends at once what lasts as long as somebody looks, and the caller goes on with
+    another server without noticing."""
+    descriptor = SERVICES["crawler"]
+    servers = {name: rpc.Server("127.0.0.1:0", [(descriptor, Watched(name))]) for name in ("first", "second")}
+    ports = [await server.start() for server in servers.values()]
+    channel = rpc.connect("ipv4:" + ",".join(f"127.0.0.1:{port}" for port in ports))
+    crawls = clients.Crawler(channel).watch_crawl("job", EVERYONE)
+    told = (await anext(crawls)).id
+    began = time.monotonic()
+    await servers.pop(told).stop(30)
+    assert time.monotonic() - began < 5
+    async with asyncio.timeout(5):
+        while (await anext(crawls)).id == told:
+            pass
+    await crawls.aclose()
+    await channel.close()
+    for server in servers.values():
+        await server.stop(0)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import getpass
 import mimetypes
 import re
+import time
+from collections.abc import AsyncIterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,10 +18,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from services.cli.api import Api, connect
 from services.cli.options import ApiKey, AuthorOption, Json, Url, err, out, print_json, run
 from services.domain import NAMED_KINDS
-from services.errors import InvalidInput, Unprocessable
+from services.errors import InvalidInput, Unavailable, Unprocessable
 
 _BATCH = 50
 """Files of one upload."""
+PATIENCE = 60.0
+"""Seconds for which a job is followed whose gateway is away: a restart takes less."""
 _SKIPPED = {".git", ".hg", ".svn", "node_modules", "__pycache__", ".venv"}
 
 
@@ -79,7 +84,7 @@ async def follow(api: Api, job: dict[str, Any], *, quiet: bool) -> dict[str, Any
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=err, disable=quiet or not err.is_terminal, transient=True) as progress:
         bars: dict[str, TaskID] = {}
-        async for _, state in api.events("GET", f"/v1/ingest-jobs/{job['id']}/events"):
+        async for state in _states(api, job["id"]):
             job = state
             for source in state["sources"]:
                 bar = bars.get(source["source_id"])
@@ -95,6 +100,23 @@ async def follow(api: Api, job: dict[str, Any], *, quiet: bool) -> dict[str, Any
                     bar = bars[""] = progress.add_task("searchable", total=total)
                 progress.update(bar, completed=total - documents["queued"], total=total)
     return job
+
+
+async def _states(api: Api, id: str) -> AsyncIterator[dict[str, Any]]:
+    """A job after each change, to its end. A gateway that is restarted ends the stream before that: another one, or
+    the same when it is back, goes on with it."""
+    last = time.monotonic()
+    while True:
+        try:
+            async for name, state in api.events("GET", f"/v1/ingest-jobs/{id}/events"):
+                last = time.monotonic()
+                yield state
+                if name == "end":
+                    return
+        except Unavailable:
+            if time.monotonic() - last > PATIENCE:
+                raise
+        await asyncio.sleep(1)
 
 
 def report(job: dict[str, Any]) -> None:

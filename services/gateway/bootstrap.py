@@ -188,6 +188,7 @@ async def serve(settings: Settings) -> None:
         await asyncio.wait({serving, waiting}, return_when=asyncio.FIRST_COMPLETED)
         gateway.drain.asked = True
         await asyncio.sleep(settings.drain_linger_seconds)
+        gateway.drain.over.set()
         server.should_exit = True
         await serving
     finally:

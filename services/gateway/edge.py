@@ -5,6 +5,7 @@ Comes in and goes out: ASGI. Does not know: routes, keys. Plain ASGI, because a 
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import json
 import math
@@ -51,9 +52,13 @@ def error_response(error: TwinError, headers: dict[str, str] | None = None) -> R
 
 
 class Drain:
-    """Whether this gateway was told to stop: it still answers, and asks callers to connect anew, elsewhere."""
+    """Whether this gateway was told to stop."""
 
-    asked = False
+    def __init__(self) -> None:
+        self.asked = False
+        """It still answers, and asks callers to connect anew, elsewhere."""
+        self.over = asyncio.Event()
+        """Callers know it by now: what would go on for as long as somebody looks ends, to be taken up elsewhere."""
 
 
 class Edge:
@@ -103,6 +108,7 @@ class Edge:
                 if private and not any(name.lower() == b"cache-control" for name, _ in added):
                     added.append((b"cache-control", b"no-store"))
                 if self._drain.asked:
+                    added = [(name, value) for name, value in added if name.lower() != b"connection"]
                     added.append((b"connection", b"close"))
                 message["headers"] = added
             await send(message)

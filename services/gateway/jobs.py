@@ -5,18 +5,27 @@ Comes in: ids. Goes out: a job as JSON, or server-sent events. Does not know: wh
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from typing import Any
 
+import structlog
 from sse_starlette import EventSourceResponse
 from starlette.responses import Response
 
+from services import rpc
 from services.domain import Crawl
+from services.errors import TwinError
 from services.gateway import shapes
 from services.gateway.call import TheCall, answer, first, while_connected
 from services.gateway.shapes import Given, Limit, State, Time
+
+AGAIN = 1000
+"""Milliseconds after which who follows a job asks again where its events broke off."""
+
+log = structlog.get_logger()
 
 
 class Documents(Given):
@@ -121,27 +130,32 @@ async def get(call: TheCall, id: str) -> Response:
 
 
 async def watch(call: TheCall, id: str) -> Response:
-    """The job after each change, as server-sent events: `progress`, and `end` as the last one."""
+    """The job after each change, as server-sent events: `progress`, and `end` as the last one. A stream that ends
+    without it is to be asked for again."""
     crawls = call.parts.crawler.watch_crawl(id, call.scope)
     now = await while_connected(call.request, first(crawls))
-    return EventSourceResponse(_events(now, crawls), sep="\n")
+    return EventSourceResponse(_events(now, crawls, call.parts.drain.over), sep="\n")
 
 
-async def _events(now: Crawl, crawls: AsyncGenerator[Crawl, None]) -> AsyncIterator[bytes]:
-    async with aclosing(crawls):
+async def _events(now: Crawl, crawls: AsyncGenerator[Crawl, None], over: asyncio.Event) -> AsyncIterator[bytes]:
+    async with aclosing(rpc.until(crawls, over)) as changes:
         last = now
-        if not now.state.ended:
-            yield _event("progress", now)
-            async for last in crawls:
-                if last.state.ended:
-                    break
-                yield _event("progress", last)
-        if last.state.ended:
-            yield _event("end", last)
+        try:
+            if not now.state.ended:
+                yield _event("progress", now)
+                async for last in changes:
+                    if last.state.ended:
+                        break
+                    yield _event("progress", last)
+        except TwinError as error:
+            log.info("a job's events break off", job=now.id, error=error.message)
+        # This gateway stops, or nobody says how the job goes on: the same again, with when to come back.
+        yield _event("end", last) if last.state.ended else _event("progress", last, AGAIN)
 
 
-def _event(name: str, crawl: Crawl) -> bytes:
-    return f"event: {name}\ndata: {json.dumps(job(crawl), separators=(',', ':'))}\n\n".encode()
+def _event(name: str, crawl: Crawl, retry: int | None = None) -> bytes:
+    again = "" if retry is None else f"retry: {retry}\n"
+    return f"event: {name}\n{again}data: {json.dumps(job(crawl), separators=(',', ':'))}\n\n".encode()
 
 
 async def cancel(call: TheCall, id: str) -> Response:

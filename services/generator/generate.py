@@ -12,6 +12,7 @@ the first event, or Failed after it. Does not know: gRPC, stores, which engine w
 
 from __future__ import annotations
 
+import asyncio
 import time
 import uuid
 from collections.abc import AsyncGenerator, Iterable, Sequence
@@ -163,11 +164,29 @@ class Generate:
         return self._candidate.model if self._candidate.takes(f"{request.key_id}\n{first}") else self._model
 
     async def __call__(self, request: GenerateRequest) -> AsyncGenerator[AnswerEvent, None]:
-        """The answer's events. Closing the iterator stops the engine's work; what was given by then is kept."""
+        """The answer's events. Closing the iterator stops the engine's work; what was given by then is kept.
+
+        The answer is made at the engine's pace and waits here for who reads slowly, so that a slow reader keeps no
+        place and no engine busy. What waits is an answer of `max_tokens` at most."""
         _valid(request)
-        async with self._admission.place(request.key_id), aclosing(self._admitted(request)) as events:
-            async for event in events:
+        made: asyncio.Queue[AnswerEvent | None] = asyncio.Queue()
+
+        async def make() -> None:
+            try:
+                async with self._admission.place(request.key_id), aclosing(self._admitted(request)) as events:
+                    async for event in events:
+                        made.put_nowait(event)
+            finally:
+                made.put_nowait(None)
+
+        making = asyncio.create_task(make())
+        try:
+            while (event := await made.get()) is not None:
                 yield event
+            await making  # its error, where it had one
+        finally:
+            making.cancel()
+            await asyncio.gather(making, return_exceptions=True)
 
     async def _admitted(self, request: GenerateRequest) -> AsyncGenerator[AnswerEvent, None]:
         answer = _Answer(request, self._pick(request))

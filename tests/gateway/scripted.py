@@ -114,6 +114,8 @@ class Services:
     """All four. Two authors, alpha and beta, of one document each."""
 
     def __init__(self) -> None:
+        self.goes_on = False
+        """Whether a watched job has no end."""
         self.documents = {f"document-{name}": document(f"document-{name}", name) for name in ("alpha", "beta")}
         self.sources = {
             f"source-{name}": Source(f"source-{name}", name, SourceKind.PAGE, "https://example.org/")
@@ -184,6 +186,8 @@ class Services:
         crawl = self._found(request.id, request.scope)
         yield wire.to_wire(crawl, c.Crawl)
         yield wire.to_wire(crawl, c.Crawl)
+        if self.goes_on:
+            await asyncio.Event().wait()
         yield wire.to_wire(_ended(crawl, JobState.DONE), c.Crawl)
 
     async def list_crawls(self, request: c.ListCrawlsRequest) -> c.CrawlList:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Awaitable, Callable
 
@@ -154,6 +155,20 @@ async def test_progress_as_events(world: World) -> None:
     assert json.loads(events[0]["data"]) == job
     assert json.loads(events[-1]["data"])["state"] == "done"
     assert (await world.admin.get("/v1/ingest-jobs/none/events")).status_code == 404
+
+
+async def test_progress_of_a_gateway_that_stops(world: World) -> None:
+    """A gateway that is told to stop does not wait for a job's end: the stream ends with the job as it is, and when to
+    ask again."""
+    world.services.goes_on = True
+    body = {"author": "alpha", "sources": ["https://example.org"]}
+    job = (await world.admin.post("/v1/ingest-jobs", json=body)).json()
+    asyncio.get_running_loop().call_later(0.2, world.gateway.drain.over.set)
+    async with asyncio.timeout(5):
+        response = await world.admin.get(f"/v1/ingest-jobs/{job['id']}/events")
+    last = dict(line.split(": ", 1) for line in response.text.strip().split("\n\n")[-1].splitlines())
+    assert (last["event"], last["retry"]) == ("progress", "1000")
+    assert json.loads(last["data"]) == job
 
 
 async def test_an_upload_is_passed_on(world: World) -> None:
