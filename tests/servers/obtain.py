@@ -9,6 +9,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import shutil
 import stat
 import subprocess
@@ -22,6 +23,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 CACHE = HERE.parent.parent / ".cache" / "servers"
 ENGINE = HERE.parent.parent / "benchmarks" / "engine"
+LOAD = HERE.parent.parent / "benchmarks" / "load"
 BUILD_SECONDS = 1800
 """The longest, Weaviate, takes three minutes on two idle cores."""
 
@@ -144,9 +146,34 @@ def _jaeger(directory: Path) -> None:
         _run([*command, "./cmd/all-in-one"], source, CGO_ENABLED="0", GOFLAGS="")
 
 
-def _engine(directory: Path) -> None:
-    command = [_go(), "build", "-trimpath", "-buildvcs=false", "-o", str(directory / "engine"), "."]
-    _run(command, ENGINE, CGO_ENABLED="0", GOFLAGS="")
+def _kubernetes(directory: Path) -> None:
+    # The last release that takes version 1 of cgroups. Its parts are modules that it replaces by folders of its own
+    # repository, and which are published one by one.
+    version = "1.34.4"
+    with tempfile.TemporaryDirectory() as module:
+        found = json.loads(_run([_go(), "mod", "download", "-json", f"k8s.io/kubernetes@v{version}"], Path(module)))
+        parts = re.findall(r"^\t(k8s\.io/\S+) v0\.0\.0$", Path(found["GoMod"]).read_text(), re.MULTILINE)
+        released = f"v0{version[1:]}"
+        replaced = "\n".join(f"replace {each} => {each} {released}" for each in parts)
+        (Path(module) / "go.mod").write_text(
+            f"module cluster\n\ngo 1.24.0\n\nrequire k8s.io/kubernetes v{version}\n\n{replaced}\n"
+        )
+        programs = ("apiserver", "controller-manager", "scheduler", "proxy")
+        names = [*(f"kube-{each}" for each in programs), "kubelet", "kubectl"]
+        flags = f"-s -w -X k8s.io/component-base/version.gitVersion=v{version}"
+        command = [_go(), "install", "-trimpath", "-buildvcs=false", "-mod=mod", "-ldflags", flags]
+        packages = [f"k8s.io/kubernetes/cmd/{each}" for each in names]
+        _run([*command, *packages], Path(module), GOBIN=str(directory), CGO_ENABLED="0", GOFLAGS="")
+
+
+def _built(source: Path) -> Callable[[Path], None]:
+    """A program of ours, of Go's standard library alone."""
+
+    def make(directory: Path) -> None:
+        command = [_go(), "build", "-trimpath", "-buildvcs=false", "-o", str(directory / source.name), "."]
+        _run(command, source, CGO_ENABLED="0", GOFLAGS="")
+
+    return make
 
 
 def _debian(*packages: str) -> Callable[[Path], None]:
@@ -181,10 +208,14 @@ PROGRAMS = {
         "debian", "usr/bin/redis-check-rdb", _debian("redis-tools", "libjemalloc2", "liblzf1", "libatomic1")
     ),
     "wrk": Program("debian", "usr/bin/wrk", _debian("wrk", "libluajit-5.1-2")),
-    "engine": Program("1", "engine", _engine, ENGINE),
+    "engine": Program("1", "engine", _built(ENGINE), ENGINE),
+    "load": Program("1", "load", _built(LOAD), LOAD),
     "jaeger": Program("1.76.0", "jaeger", _jaeger),
     "prometheus": Program("debian", "usr/bin/prometheus", _debian("prometheus")),
     "toxiproxy": Program("2.5.0", "toxiproxy", _installed("github.com/Shopify/toxiproxy/v2/cmd/server@v2.5.0", "toxiproxy")),
+    # What tests/cluster makes a Kubernetes of.
+    "kubernetes": Program("1.34.4", "kube-apiserver", _kubernetes),
+    "coredns": Program("1.12.4", "coredns", _installed("github.com/coredns/coredns@v1.12.4", "coredns")),
 }  # fmt: skip
 
 
