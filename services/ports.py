@@ -475,8 +475,8 @@ class Audit(Protocol):
 
 
 class Limits(Protocol):
-    async def hit(self, key: str, per_minute: int, cost: int = 1) -> float:
-        """Count `cost` against a moving window of a minute; 0, or the seconds after which there is room."""
+    async def hit(self, key: str, per_minute: int) -> float:
+        """Count one against a moving window of a minute; 0, or the seconds after which there is room."""
         ...
 
     async def close(self) -> None: ...

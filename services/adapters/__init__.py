@@ -13,6 +13,7 @@ and `ls services/adapters` is the table of what there is. Each is imported only 
 
 from __future__ import annotations
 
+import re
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ from typing import Any
 from services import telemetry
 from services.adapters.traced import traced
 from services.errors import Misconfigured
+
+SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*")
 
 
 def technologies(port: str) -> list[str]:
@@ -37,11 +40,12 @@ async def open_adapter(port: str, url: str, data_dir: Path, *, setting: str = ""
     scheme, separator, _ = url.partition("://")
     technology = scheme.partition("+")[0].lower()
     known = technologies(port)
-    if technology not in known and technology.removesuffix("s") in known:
-        # redis over TLS is rediss.
-        technology = technology.removesuffix("s")
+    if technology == "rediss":
+        # Redis over TLS has a scheme of its own.
+        technology = "redis"
     if not separator or technology not in known:
-        shown = f"{scheme}://" if separator else "not a URL"
+        # What stands before :// may be more than a scheme, where a password was not encoded.
+        shown = f"{scheme}://" if separator and SCHEME.fullmatch(scheme) else "not a URL"
         raise Misconfigured(f"{name} is {shown}; it takes {', '.join(f'{each}://' for each in known)}.")
     try:
         module = import_module(f"{__name__}.{port}_{technology.replace('-', '_')}")

@@ -65,7 +65,7 @@ async def open(url: str, data_dir: Path) -> LanguageModel:
     parts = urlsplit(url)
     options = parse_qs(parts.query)
     window = options.get("window", [str(WINDOW)])[0]
-    if options.keys() - {"window"} or not window.isdecimal() or int(window) < 512:
+    if parts.scheme != "llamacpp" or options.keys() - {"window"} or not window.isdecimal() or int(window) < 512:
         raise Misconfigured("TWIN_LLM_URL: llamacpp:// takes ?window=TOKENS (512 or more), nothing else.")
     if parts.netloc:
         package = PACKAGES.get(parts.netloc)

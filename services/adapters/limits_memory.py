@@ -32,7 +32,7 @@ class MemoryLimits:
         self._hits: dict[str, deque[float]] = {}
         self._count = 0
 
-    async def hit(self, key: str, per_minute: int, cost: int = 1) -> float:
+    async def hit(self, key: str, per_minute: int) -> float:
         now = time.monotonic()
         self._count += 1
         if self._count % SWEEP == 0:
@@ -40,12 +40,11 @@ class MemoryLimits:
         hits = self._hits.setdefault(key, deque())
         while hits and hits[0] <= now - WINDOW:
             hits.popleft()
-        if len(hits) + cost > per_minute:
-            # Room for it there is when so many of the oldest have left the window.
-            leaving = len(hits) + cost - per_minute
-            return WINDOW if leaving > len(hits) else max(0.001, hits[leaving - 1] + WINDOW - now)
-        hits.extend([now] * cost)
-        return 0.0
+        if len(hits) < per_minute:
+            hits.append(now)
+            return 0.0
+        # Room there is when so many of the oldest have left the window that fewer than `per_minute` are in it.
+        return max(0.001, hits[len(hits) - per_minute] + WINDOW - now) if per_minute > 0 else WINDOW
 
     async def close(self) -> None:
         """Holds nothing."""

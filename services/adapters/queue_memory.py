@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from services.adapters.listener import Listener, wake
+from services.errors import Misconfigured
 from services.ports import Queue
 
 POLLING = 0.02
@@ -26,6 +27,8 @@ STOPPING = 5.0
 
 
 async def open(url: str, data_dir: Path) -> Queue:
+    if url != "memory://":
+        raise Misconfigured("TWIN_QUEUE_URL: memory:// takes nothing more.")
     return MemoryQueue()
 
 

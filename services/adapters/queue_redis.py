@@ -1,8 +1,7 @@
 """The doorbell between processes: Celery over Redis, answered in a thread of each process that listens.
 
-Comes in: `redis://[:PASSWORD@]HOST:6379/0`, or `rediss://` for TLS, with `?prefix=` (what keys begin with),
-`?visibility_timeout=` (seconds) and redis-py's `ssl_…` parameters. Goes out: the port Queue. Does not know: what is
-done on a ring.
+Comes in: `redis://[:PASSWORD@]HOST:6379/0`, or `rediss://` for TLS (redis_url.py), with `?prefix=` (what keys begin
+with) and `?visibility_timeout=` (seconds). Goes out: the port Queue. Does not know: what is done on a ring.
 
 A topic is a Celery queue; a ring is a task in it, which one process takes that listens to the topic. Its task only
 hands the answer to the listener's own event loop and is over at once: work is claimed in the store, by lease, so it
@@ -19,17 +18,17 @@ All openers of one URL in a process share one worker.
 from __future__ import annotations
 
 import asyncio
+import re
 import secrets
-import ssl
 import threading
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl, urlsplit, urlunsplit
 
 import structlog
 
+from services.adapters import redis_url
 from services.adapters.listener import Listener, wake
 from services.errors import Misconfigured
 from services.ports import Queue
@@ -49,7 +48,6 @@ SOCKET = 2.0
 STOPPING = 5.0
 """Seconds that a worker may take to stop; its thread does not keep the process from ending."""
 TASK = "twin.ring"
-TLS = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_cert_reqs", "ssl_check_hostname")
 
 log = structlog.get_logger(__name__)
 
@@ -307,35 +305,20 @@ def _queue(topic: str) -> str:
 
 
 def _settings(url: str) -> tuple[str, dict[str, Any], dict[str, Any] | None]:
-    """(broker, its options, TLS) of the URL. Misconfigured, without the URL, which may hold a password."""
-    parts = urlsplit(url)
-    given = dict(parse_qsl(parts.query, keep_blank_values=True))
-    unknown = given.keys() - {"prefix", "visibility_timeout", *TLS}
-    try:
-        if unknown:
-            raise ValueError(f"it takes no {', '.join(sorted(unknown))}")
-        if not parts.hostname:
-            raise ValueError("it names no host")
-        visibility = float(given.get("visibility_timeout", EXPIRES))
-    except ValueError as error:
-        raise Misconfigured(
-            f"TWIN_QUEUE_URL is wrong: {error}. It is redis://HOST:6379/0 (docs/settings.md)."
-        ) from None
+    """(broker, its options, TLS) of the URL. Misconfigured."""
+    bare, given, tls = redis_url.read(url, "TWIN_QUEUE", ("prefix", "visibility_timeout"))
+    visibility = given.get("visibility_timeout", str(EXPIRES))
+    if not re.fullmatch(r"[0-9]{1,6}", visibility) or not int(visibility):
+        raise Misconfigured("TWIN_QUEUE_URL: ?visibility_timeout= is a whole number of seconds, 1 or more.")
     options: dict[str, Any] = {
         "global_keyprefix": given.get("prefix", ""),
-        "visibility_timeout": visibility,
+        "visibility_timeout": int(visibility),
         "socket_timeout": SOCKET,
         "socket_connect_timeout": SOCKET,
         "socket_keepalive": True,
         "health_check_interval": 5,
     }
-    tls: dict[str, Any] | None = None
-    if parts.scheme == "rediss":
-        tls = {name: given[name] for name in TLS if name in given}
-        wanted = tls.get("ssl_cert_reqs", "required")
-        tls["ssl_cert_reqs"] = {"none": ssl.CERT_NONE, "optional": ssl.CERT_OPTIONAL}.get(wanted, ssl.CERT_REQUIRED)
-        tls["ssl_check_hostname"] = tls.get("ssl_check_hostname", "true").lower() != "false"
-    return urlunsplit(parts._replace(query="")), options, tls
+    return bare, options, tls
 
 
 def _leave(bell: _Bell) -> None:

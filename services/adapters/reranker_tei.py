@@ -8,18 +8,17 @@ it fits.
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from services.adapters import address, tei
+from services.adapters.words import storable
 from services.errors import Misconfigured, Unavailable
 from services.ports import Reranker
 
 SETTING = "TWIN_RERANKER"
 PARALLEL = 4
 """Requests of one question at once."""
-LONE_SURROGATES = re.compile("[\ud800-\udfff]")
 
 
 async def open(url: str, data_dir: Path) -> Reranker:
@@ -56,10 +55,12 @@ class TeiReranker:
     async def score(self, query: str, texts: Sequence[str]) -> list[float]:
         info = self._info or await self.look()
         # Empty ones are refused where the query is empty too.
-        sent = [_valid(text) or " " for text in texts]
+        sent = [storable(text) or " " for text in texts]
         parts = [sent[at : at + info.client_batch] for at in range(0, len(sent), info.client_batch)]
         room = asyncio.Semaphore(PARALLEL)
-        done = await asyncio.gather(*(self._rank(_valid(query), part, room) for part in parts), return_exceptions=True)
+        done = await asyncio.gather(
+            *(self._rank(storable(query), part, room) for part in parts), return_exceptions=True
+        )
         scores: list[float] = []
         for part in done:
             if isinstance(part, BaseException):
@@ -83,8 +84,3 @@ class TeiReranker:
             return [scores[place] for place in range(len(texts))]
         except (ValueError, TypeError, KeyError) as error:
             raise self._server.strange() from error
-
-
-def _valid(text: str) -> str:
-    """With a UTF-8."""
-    return text if text.isascii() else LONE_SURROGATES.sub("\ufffd", text)

@@ -49,8 +49,10 @@ _files_lock = threading.Lock()
 def file_path(url: str, data_dir: Path) -> Path:
     """The file that `sqlite:///relative.db` (below the data directory), `sqlite:////absolute.db` or `sqlite:///~/…`
     names; `sqlite://` alone is twin.db in the data directory. Misconfigured."""
-    rest = unquote(url.partition("://")[2])
-    if "?" in rest or "#" in rest or ":memory:" in rest or (rest and not rest.startswith("/")):
+    scheme, _, rest = url.partition("://")
+    rest = unquote(rest)
+    given = any(each in rest for each in ("?", "#", ":memory:")) or (rest and not rest.startswith("/"))
+    if scheme.lower() != "sqlite" or given:
         raise Misconfigured("A sqlite:// URL is sqlite:///file.db (in TWIN_DATA_DIR) or sqlite:////absolute/file.db.")
     name = rest[1:] or "twin.db"
     return Path(os.path.realpath(data_dir.expanduser() / Path(name).expanduser()))

@@ -45,7 +45,7 @@ def find(url: str, setting: str) -> Weights:
     if (dtype := given.get("dtype")) is not None and dtype not in DTYPES:
         raise Misconfigured(f"{setting}: ?dtype= is one of {', '.join(DTYPES)}.")
     name = unquote(f"{parts.netloc}{parts.path}").rstrip("/")
-    if not name.strip("/") or parts.username or parts.fragment:
+    if not name.strip("/") or "+" in parts.scheme or parts.username or parts.fragment:
         raise Misconfigured(f"{setting}: {parts.scheme}://ORG/NAME of the hub, or {parts.scheme}:///path/of/a/folder.")
     kept = {"dtype": dtype} if dtype else {}
     if parts.netloc:

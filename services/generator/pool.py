@@ -226,17 +226,23 @@ class Pool:
 
     async def _expand(self, url: str) -> list[str]:
         """An address for each machine that the host's name stands for. TLS proves names, so such a URL stays whole."""
-        parts = urlsplit(url)
+        try:
+            parts = urlsplit(url)
+            port = f":{parts.port}" if parts.port else ""
+        except ValueError:
+            # Whoever opens it says what is wrong, without quoting it: the URL may hold a password.
+            return [url]
         if not parts.hostname or parts.hostname == "localhost" or not parts.scheme.endswith("+http"):
+            return [url]
+        if "@" in parts.netloc:
             return [url]
         try:
             found = await self._resolve(parts.hostname)
-        except OSError:
+        except (OSError, UnicodeError):
             found = []
         if not found:
             # The name may be back in a moment: what is known stays known.
             return list(self._replicas) or [url]
-        port = f":{parts.port}" if parts.port else ""
         return [
             urlunsplit(parts._replace(netloc=(f"[{each}]" if ":" in each else each) + port)) for each in sorted(found)
         ]

@@ -27,8 +27,8 @@ async def main(url):
     await asyncio.gather(*(limits.hit("other", 1000) for _ in range(32)))
     print("ready", flush=True)
     for line in sys.stdin:
-        hits, allowed, cost = map(int, line.split())
-        waits = await asyncio.gather(*(limits.hit(f"key {cost}", allowed, cost=cost) for _ in range(hits)))
+        hits, allowed = map(int, line.split())
+        waits = await asyncio.gather(*(limits.hit("key", allowed) for _ in range(hits)))
         print(sum(wait == 0 for wait in waits), flush=True)
     await limits.close()
 
@@ -47,21 +47,20 @@ async def test_exact_across_processes(redis_url: str) -> None:
             return await asyncio.gather(*(asyncio.to_thread(each.stdout.readline) for each in both if each.stdout))
 
         assert await hear() == ["ready\n"] * 2
-        for allowed, cost, expected in ((37, 1, 37), (100, 7, 14)):
-            for each in both:
-                print(100, allowed, cost, file=each.stdin, flush=True)
-            assert sum(int(said) for said in await hear()) == expected
+        for each in both:
+            print(100, 37, file=each.stdin, flush=True)
+        assert sum(int(said) for said in await hear()) == 37
 
 
 async def test_a_window_moves(redis_url: str, tmp_path: Path) -> None:
     """What is asked to wait for is when the oldest hits that are in the way leave the window of a minute."""
     limits: Limits = await open_adapter("limits", redis_url, tmp_path)
-    assert await limits.hit("key", 3, cost=2) == 0
+    assert [await limits.hit("key", 3) for _ in range(2)] == [0, 0]
     await asyncio.sleep(0.3)
     assert await limits.hit("key", 3) == 0
-    assert 59 < await limits.hit("key", 3, cost=2) < 59.8
-    assert 59.6 < await limits.hit("key", 3, cost=3) <= 60
-    assert await limits.hit("key", 3, cost=4) == 60
+    assert 59 < await limits.hit("key", 3) < 59.8
+    assert 59 < await limits.hit("key", 2) < 59.8
+    assert 59.6 < await limits.hit("key", 1) <= 60
     await limits.close()
 
 
@@ -110,11 +109,8 @@ async def test_over_tls(own_redis: OwnRedis, tmp_path: Path) -> None:
     await doubting.close()
 
 
-@pytest.mark.parametrize(
-    "url", ["redis://:secret@127.0.0.1/0?on_failure=perhaps", "redis://:secret@127.0.0.1/0?colour=red"]
-)
-async def test_a_wrong_url_is_refused(url: str, tmp_path: Path) -> None:
-    """With what is wrong, and without the password."""
-    with pytest.raises(Misconfigured) as raised:
-        await open_adapter("limits", url, tmp_path)
+async def test_a_wrong_option_is_refused(tmp_path: Path) -> None:
+    """With what is wrong, and without the password; a wrong address is test_address.py's."""
+    with pytest.raises(Misconfigured, match="on_failure") as raised:
+        await open_adapter("limits", "redis://:secret@127.0.0.1/0?on_failure=perhaps", tmp_path)
     assert "secret" not in raised.value.message

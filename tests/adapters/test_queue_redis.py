@@ -168,9 +168,9 @@ async def test_rings_without_a_listener_don_t_pile_up(redis_url: str, tmp_path: 
         assert 0 < client.llen(redis_url.partition("prefix=")[2] + "twin.ring.crawl") <= queue_redis.WAITING
 
 
-@pytest.mark.parametrize("url", ["redis://:secret@127.0.0.1/0?colour=red", "redis://:secret@/0"])
-async def test_a_wrong_url_is_refused(url: str, tmp_path: Path) -> None:
-    """With what is wrong, and without the password."""
-    with pytest.raises(Misconfigured) as raised:
-        await open_adapter("queue", url, tmp_path)
+@pytest.mark.parametrize("seconds", ["0", "-1", "soon", "1e9", "nan"])
+async def test_a_wrong_option_is_refused(seconds: str, tmp_path: Path) -> None:
+    """With what is wrong, and without the password; a wrong address is test_address.py's."""
+    with pytest.raises(Misconfigured, match="visibility_timeout") as raised:
+        await open_adapter("queue", f"redis://:secret@127.0.0.1/0?visibility_timeout={seconds}", tmp_path)
     assert "secret" not in raised.value.message

@@ -12,9 +12,10 @@ async def test_room_is_used_up_a_key(limits: Limits) -> None:
     assert await limits.hit("b", 3) == 0
 
 
-async def test_cost_counts(limits: Limits) -> None:
-    """A hit takes its cost of the room, and one that does not fit takes nothing."""
-    assert await limits.hit("a", 10, cost=8) == 0
-    assert await limits.hit("a", 10, cost=3) > 0
-    assert await limits.hit("a", 10, cost=2) == 0
-    assert await limits.hit("a", 10) > 0
+async def test_what_does_not_fit_takes_nothing(limits: Limits) -> None:
+    """A hit that was refused is not counted; a limit that was lowered or raised holds at once, and none is no room."""
+    assert [await limits.hit("a", 2) for _ in range(2)] == [0, 0]
+    assert await limits.hit("a", 2) > 0
+    assert await limits.hit("a", 1) > 0
+    assert await limits.hit("a", 3) == 0
+    assert await limits.hit("b", 0) == 60
