@@ -44,10 +44,9 @@ import json
 import re
 import time
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import parse_qsl, unquote, urlsplit
 from uuid import UUID
 
 import grpc
@@ -71,7 +70,7 @@ from weaviate.classes.query import MetadataQuery, Metrics
 from weaviate.config import GrpcConfig
 from weaviate.exceptions import UnexpectedStatusCodeError, WeaviateBaseError
 
-from services.adapters import words
+from services.adapters import address, words
 from services.domain import Chunk, EncoderIdentity, Facets, Filter, Hit, Manifest, Scope, Thresholds, digest
 from services.errors import Conflict, InvalidInput, Misconfigured, NotFound, Unavailable
 from services.ports import Index, IndexedDocument, Indexes, Vectors
@@ -127,6 +126,8 @@ TERMS = 20_000
 SCHEMA = 1
 """Of the objects, told in each of them."""
 NAME = re.compile(r"[A-Z][A-Za-z0-9]{0,39}")
+COUNT = re.compile(r"[1-9][0-9]{0,4}")
+EXAMPLE = "weaviate://:KEY@HOST:8080?grpc_port=50051, or weaviate+https:// for TLS"
 DATE = re.compile(r"(\d{4})(?:-(\d\d))?(?:-(\d\d))?(?!\d)")
 SHOWN = ["shown"]
 """What is read of a hit is one property: the client takes 10 µs for each."""
@@ -147,7 +148,7 @@ class _Address:
     grpc_host: str
     grpc_port: int
     secure: bool
-    key: str | None
+    key: str | None = field(repr=False)
     prefix: str
     consistency: ConsistencyLevel
     replicas: int
@@ -1055,38 +1056,33 @@ def _slices(values: list[T]) -> Iterable[list[T]]:
 
 
 def _address(url: str) -> _Address:
-    """The URL taken apart. Misconfigured, without the URL, which may hold a key."""
-    try:
-        parts = urlsplit(url)
-        port = parts.port
-        given = dict(parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query)))
-        unknown = given.keys() - {"grpc_host", "grpc_port", "consistency", "replicas", "key"}
-        if unknown:
-            raise ValueError(f"it takes no {', '.join(sorted(unknown))}")
-        if not parts.hostname:
-            raise ValueError("it names no host")
-        secure = parts.scheme in ("weaviate+https", "weaviate+grpcs")
-        prefix = parts.path.strip("/") or "Twin"
-        if not NAME.fullmatch(prefix):
-            raise ValueError("its path is what collections' names begin with: a capital, then letters and digits")
-        consistency = given.get("consistency", "ALL").upper()
-        if consistency not in ("ONE", "QUORUM", "ALL"):
-            raise ValueError("consistency is ONE, QUORUM or ALL")
-        return _Address(
-            host=parts.hostname,
-            port=port or (443 if secure else 8080),
-            grpc_host=given.get("grpc_host", parts.hostname),
-            grpc_port=int(given.get("grpc_port", 443 if secure else 50051)),
-            secure=secure,
-            key=unquote(parts.password or parts.username or "") or given.get("key"),
-            prefix=prefix,
-            consistency=ConsistencyLevel(consistency),
-            replicas=int(given.get("replicas", 1)),
-        )
-    except ValueError as error:
+    """The URL taken apart. Misconfigured, without any part of the URL, which may hold a key."""
+    options = ("grpc_port", "grpc_host", "consistency", "replicas", "key")
+    server = address.read(url, "TWIN_INDEX", EXAMPLE, ("weaviate", "weaviate+https"), options)
+    secure, given = server.scheme == "weaviate+https", server.options
+    prefix = server.path.strip("/") or "Twin"
+    if not NAME.fullmatch(prefix):
         raise Misconfigured(
-            f"TWIN_INDEX_URL is wrong: {error}. It is weaviate://HOST:8080?grpc_port=50051 (docs/settings.md)."
-        ) from None
+            f"TWIN_INDEX_URL is {EXAMPLE}: its path is what collections' names begin with, a capital and then letters "
+            f"and digits."
+        )
+    consistency = given.get("consistency", "ALL").upper()
+    if consistency not in ("ONE", "QUORUM", "ALL"):
+        raise Misconfigured("TWIN_INDEX_URL: ?consistency= is ONE, QUORUM or ALL.")
+    grpc_port, replicas = given.get("grpc_port", "443" if secure else "50051"), given.get("replicas", "1")
+    if not COUNT.fullmatch(grpc_port) or not COUNT.fullmatch(replicas) or int(grpc_port) > 65535:
+        raise Misconfigured("TWIN_INDEX_URL: ?grpc_port= is from 1 to 65535, and ?replicas= a number, 1 or more.")
+    return _Address(
+        host=server.host,
+        port=server.port or (443 if secure else 8080),
+        grpc_host=given.get("grpc_host", server.host),
+        grpc_port=int(grpc_port),
+        secure=secure,
+        key=server.password or server.user or given.get("key"),
+        prefix=prefix,
+        consistency=ConsistencyLevel(consistency),
+        replicas=int(replicas),
+    )
 
 
 async def open(url: str, data_dir: Path) -> Indexes:

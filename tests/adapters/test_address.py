@@ -24,6 +24,8 @@ SCHEMES = [
     ("language_model", "tgi+https"),
     ("encoder", "tei+http"),
     ("reranker", "tei+http"),
+    ("index", "weaviate"),
+    ("index", "weaviate+https"),
 ]
 ODD = st.text(st.sampled_from("#/?@:[]%&=+;\\ ab0129\u2100\uff0f\u00e9\U0001f642"), min_size=1, max_size=8)
 """What a password may have and a URL reads as something else; U+2100 becomes a/c where it is normalised."""
@@ -102,6 +104,10 @@ def test_an_encoded_password_is_whole(password: str) -> None:
         ("documents", "sqlites:///x.db", "it takes"),
         ("documents", "sqlite+tls:///x.db", "sqlite:///"),
         ("index", "weaviates://127.0.0.1", "it takes"),
+        ("index", "weaviate+ssl://127.0.0.1", "weaviate:// or weaviate+https://"),
+        ("index", "weaviate://:se/cret@127.0.0.1:8080", "TWIN_INDEX_URL cannot be read"),
+        ("index", "weaviate://:secret@127.0.0.1?grpc_port=secret", "grpc_port"),
+        ("index", "weaviate://:secret@127.0.0.1?replicas=0", "replicas"),
         ("queue", "memory+tls://", "memory://"),
         ("queue", "redis:secret://127.0.0.1", "not a URL"),
         ("language_model", "llamacpp+https:///x.gguf", "TWIN_LLM_URL"),
