@@ -108,7 +108,9 @@ class Documents(Protocol):
         """Keep the bands of a document's sketch in the place of earlier ones; none: forget them."""
         ...
 
-    async def authors(self, scope: Scope) -> list[Author]: ...
+    async def authors(self, scope: Scope) -> list[Author]:
+        """Those with documents, by name; their sources are counted elsewhere."""
+        ...
 
     async def purge(self, id: str) -> None:
         """Take a tombstoned document's texts and sketch; the tombstone itself stays."""

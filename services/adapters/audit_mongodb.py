@@ -21,13 +21,7 @@ STEPS: Sequence[Step] = ({"audit": (IndexModel(_NEWEST),)},)
 
 
 async def open(url: str, data_dir: Path) -> Audit:
-    database = await Database.open(url)
-    try:
-        await database.migrate("audit", STEPS)
-    except BaseException:
-        await database.close()
-        raise
-    return MongodbAudit(database)
+    return MongodbAudit(await Database.open(url, "audit", STEPS))
 
 
 class MongodbAudit(Adapter):

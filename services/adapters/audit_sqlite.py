@@ -27,9 +27,7 @@ STEPS: Sequence[Step] = (
 
 
 async def open(url: str, data_dir: Path) -> Audit:
-    database = await Database.open(url, data_dir)
-    await database.migrate("audit", STEPS)
-    return SqliteAudit(database)
+    return SqliteAudit(await Database.open(url, data_dir, "audit", STEPS))
 
 
 class SqliteAudit:

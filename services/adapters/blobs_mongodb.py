@@ -25,13 +25,7 @@ STEPS: Sequence[Step] = ({"blob_pieces": (IndexModel([("owner", ASCENDING), ("ma
 
 
 async def open(url: str, data_dir: Path) -> Blobs:
-    database = await Database.open(url)
-    try:
-        await database.migrate("blobs", STEPS)
-    except BaseException:
-        await database.close()
-        raise
-    return MongodbBlobs(database)
+    return MongodbBlobs(await Database.open(url, "blobs", STEPS))
 
 
 class MongodbBlobs(Adapter):
@@ -85,4 +79,4 @@ class MongodbBlobs(Adapter):
             if gone is not None:
                 await self._pieces.delete([gone["value"]])
         if keys:
-            await self._pieces.sweep(keys, ())
+            await self._pieces.sweep(keys)

@@ -25,9 +25,7 @@ STEPS: Sequence[Step] = ("CREATE TABLE blobs (key TEXT NOT NULL UNIQUE, data BLO
 
 
 async def open(url: str, data_dir: Path) -> Blobs:
-    database = await Database.open(url, data_dir)
-    await database.migrate("blobs", STEPS)
-    return SqliteBlobs(database)
+    return SqliteBlobs(await Database.open(url, data_dir, "blobs", STEPS))
 
 
 class SqliteBlobs:

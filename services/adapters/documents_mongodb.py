@@ -55,13 +55,7 @@ STEPS: Sequence[Step] = (
 
 
 async def open(url: str, data_dir: Path) -> Documents:
-    database = await Database.open(url)
-    try:
-        await database.migrate("documents", STEPS)
-    except BaseException:
-        await database.close()
-        raise
-    return MongodbDocuments(database)
+    return MongodbDocuments(await Database.open(url, "documents", STEPS))
 
 
 class MongodbDocuments(Adapter):
@@ -161,7 +155,7 @@ class MongodbDocuments(Adapter):
                 break
             packed = await self._texts.read(named[0])
             if packed is not None:
-                return unpacked_text(packed), str(named[1])
+                return await asyncio.to_thread(unpacked_text, packed), str(named[1])
         raise NotFound("There is no such version of the document, or its text is no longer kept.")
 
     @translating
@@ -226,19 +220,17 @@ class MongodbDocuments(Adapter):
         match: Record = {"state": {"$ne": "deleted"}}
         if not scope.everyone:
             match["author"] = {"$in": list(scope.authors)}
-        key = {"author": "$author", "state": "$state", "source_id": "$source_id"}
+        key = {"author": "$author", "state": "$state"}
         grouped = await self._documents.aggregate([{"$match": match}, {"$group": {"_id": key, "count": {"$sum": 1}}}])
         documents: dict[str, int] = {}
         indexed: dict[str, int] = {}
-        sources: dict[str, set[str]] = {}
         async for group in grouped:
             author, count = str(group["_id"]["author"]), int(group["count"])
             documents[author] = documents.get(author, 0) + count
             if group["_id"]["state"] in ("indexed", "updating"):
                 indexed[author] = indexed.get(author, 0) + count
-            sources.setdefault(author, set()).add(group["_id"]["source_id"])
         # Ordered as UTF-8 is, which is the order of code points.
-        return [Author(each, documents[each], indexed.get(each, 0), len(sources[each])) for each in sorted(documents)]
+        return [Author(each, documents[each], indexed.get(each, 0)) for each in sorted(documents)]
 
     @translating
     async def purge(self, id: str) -> None:
@@ -259,7 +251,7 @@ class MongodbDocuments(Adapter):
         else:
             raise busy()
         await self._texts.delete(going)
-        await self._texts.sweep([id], ())
+        await self._texts.sweep([id])
         # Named until they are gone: a purge that broke off is taken up by the next.
         await self._documents.update_one({"_id": id, "purging": going}, {"$set": {"purging": []}})
 

@@ -76,9 +76,7 @@ STEPS: Sequence[Step] = (
 
 
 async def open(url: str, data_dir: Path) -> Documents:
-    database = await Database.open(url, data_dir)
-    await database.migrate("documents", STEPS)
-    return SqliteDocuments(database)
+    return SqliteDocuments(await Database.open(url, data_dir, "documents", STEPS))
 
 
 class SqliteDocuments:
@@ -231,12 +229,12 @@ class SqliteDocuments:
         await self._database.write(write)
 
     async def authors(self, scope: Scope) -> list[Author]:
-        def read(connection: apsw.Connection) -> list[tuple[str, int, int, int]]:
+        def read(connection: apsw.Connection) -> list[tuple[str, int, int]]:
             rows = connection.execute(
-                """SELECT author, count(*), sum(state IN ('indexed', 'updating')), count(DISTINCT source_id)
+                """SELECT author, count(*), sum(state IN ('indexed', 'updating'))
                    FROM documents WHERE state <> 'deleted' GROUP BY author ORDER BY author"""
             )
-            return cast(list[tuple[str, int, int, int]], rows.fetchall())
+            return cast(list[tuple[str, int, int]], rows.fetchall())
 
         return [Author(*row) for row in await self._database.read(read) if scope.allows(row[0])]
 

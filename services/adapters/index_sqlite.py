@@ -24,7 +24,6 @@ anyhow, so what is held is used only for the very state that it was read from, w
 
 from __future__ import annotations
 
-import asyncio
 import json
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -510,8 +509,10 @@ class SqliteIndex:
     def _hold(self, connection: apsw.Connection) -> _Held | None:
         """All vectors as the connection's transaction sees them, where they are held or shall be from now on."""
         changes = self._changes(connection)
-        if self._held is not None and self._held.changes == changes:
-            return self._held
+        # Once: another thread that reads anew sets it to None meanwhile.
+        held = self._held
+        if held is not None and held.changes == changes:
+            return held
         state, times = self._searched
         self._searched = (changes, times + 1 if state == changes else 1)
         if self._searched[1] <= HELD_AFTER or self._size(connection) * self._dimensions * 4 > HELD_BYTES:
@@ -519,9 +520,10 @@ class SqliteIndex:
         if not self._holding.acquire(blocking=False):
             return None
         try:
-            self._held = None
-            self._held = self._read_all(connection, changes)
-            return self._held
+            # Let go before: both at once would be twice the memory.
+            held = self._held = None
+            held = self._held = self._read_all(connection, changes)
+            return held
         finally:
             self._holding.release()
 
@@ -855,11 +857,4 @@ def _prepare(connection: apsw.Connection) -> None:
 
 
 async def open(url: str, data_dir: Path) -> Indexes:
-    database = await Database.open(url, data_dir)
-    try:
-        await database.prepare(_prepare)
-        await database.migrate("index", [CATALOG, CHANGES])
-    except BaseException:
-        await asyncio.shield(database.close())
-        raise
-    return SqliteIndexes(database)
+    return SqliteIndexes(await Database.open(url, data_dir, "index", [CATALOG, CHANGES], _prepare))

@@ -53,13 +53,7 @@ STEPS: Sequence[Step] = (
 
 
 async def open(url: str, data_dir: Path) -> Jobs:
-    database = await Database.open(url)
-    try:
-        await database.migrate("jobs", STEPS)
-    except BaseException:
-        await database.close()
-        raise
-    return MongodbJobs(database)
+    return MongodbJobs(await Database.open(url, "jobs", STEPS))
 
 
 class MongodbJobs(Adapter):

@@ -46,9 +46,7 @@ STEPS: Sequence[Step] = (
 
 
 async def open(url: str, data_dir: Path) -> Jobs:
-    database = await Database.open(url, data_dir)
-    await database.migrate("jobs", STEPS)
-    return SqliteJobs(database)
+    return SqliteJobs(await Database.open(url, data_dir, "jobs", STEPS))
 
 
 class SqliteJobs:

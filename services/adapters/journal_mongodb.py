@@ -8,11 +8,13 @@ revision that they read, and reads again where it is no longer the newest.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from pymongo import ASCENDING, DESCENDING, IndexModel
+from pymongo.asynchronous.cursor import AsyncCursor
 
 from services.adapters.mongodb import ATTEMPTS, Adapter, Database, Record, Step, busy, moment, translating, upsert
 from services.adapters.records import cited_documents, packed_entry, quotations, redacted, unpacked_entry, unquoted
@@ -40,13 +42,7 @@ STEPS: Sequence[Step] = (
 
 
 async def open(url: str, data_dir: Path) -> Journal:
-    database = await Database.open(url)
-    try:
-        await database.migrate("journal", STEPS)
-    except BaseException:
-        await database.close()
-        raise
-    return MongodbJournal(database)
+    return MongodbJournal(await Database.open(url, "journal", STEPS))
 
 
 class MongodbJournal(Adapter):
@@ -62,7 +58,7 @@ class MongodbJournal(Adapter):
             "authors": list(generation.authors),
             "trace": generation.trace,
             "documents": sorted(cited_documents(generation)),
-            "entry": packed_entry(generation),
+            "entry": await asyncio.to_thread(packed_entry, generation),
         }
         change = {"$set": record, "$inc": {"revision": 1}, "$setOnInsert": {"number": moment()}}
         await upsert(self._generations, {"_id": generation.id}, change)
@@ -93,15 +89,15 @@ class MongodbJournal(Adapter):
             query["trace"] = trace
         if not scope.everyone:
             query["authors"] = {"$in": list(scope.authors)}
-        found: list[Generation] = []
+        found: list[bytes] = []
         # Those of several authors, not all in scope, are left out here: servers differ in how they read an array whose
         # every element must be one of several.
         async for record in self._generations.find(query, {"entry": 1, "authors": 1}).sort(_NEWEST):
             if scope.everyone or set(record["authors"]) <= set(scope.authors):
-                found.append(unpacked_entry(record["entry"]))
+                found.append(record["entry"])
                 if len(found) == limit:
                     break
-        return found
+        return await asyncio.to_thread(_unpacked, found)
 
     @translating
     async def feedback(self, feedback: Feedback) -> None:
@@ -115,20 +111,21 @@ class MongodbJournal(Adapter):
 
     async def _changed(self, record: Record, generation: Generation, also: Record) -> bool:
         """Whether the entry was still the one read, and is now this one."""
-        change = {"$set": {"entry": packed_entry(generation)}, "$inc": {"revision": 1}, **also}
+        entry = await asyncio.to_thread(packed_entry, generation)
+        change = {"$set": {"entry": entry}, "$inc": {"revision": 1}, **also}
         result = await self._generations.update_one({"_id": record["_id"], "revision": record["revision"]}, change)
         return result.matched_count == 1
 
-    async def _unquoted(self, record: Record, texts: Collection[str]) -> bool:
-        """Whether the entry held one of the texts, and is now without."""
-        found: Record | None = record
+    async def _unquote(self, record: Record, without: Generation, texts: Collection[str]) -> bool:
+        """Whether the entry, read with one of the texts in it, is now without; not where another took it or them."""
         for _ in range(ATTEMPTS):
-            without = unquoted(unpacked_entry(found["entry"]), texts) if found is not None else None
-            if found is None or without is None:
-                return False
-            if await self._changed(found, without, {}):
+            if await self._changed(record, without, {}):
                 return True
             found = await self._generations.find_one({"_id": record["_id"]}, {"entry": 1, "revision": 1})
+            (left,) = await asyncio.to_thread(_unquoted, [found], texts) if found is not None else (None,)
+            if found is None or left is None:
+                return False
+            record, without = found, left
         raise busy()
 
     @translating
@@ -143,20 +140,43 @@ class MongodbJournal(Adapter):
     @translating
     async def redact(self, document_id: str) -> int:
         texts: dict[str, set[str]] = {}
-        async for record in self._generations.find({"documents": document_id}, {"entry": 1}):
-            entry = unpacked_entry(record["entry"])
-            texts.setdefault(entry.key_id, set()).update(quotations(entry, document_id))
+        async for records in _some(self._generations.find({"documents": document_id}, {"entry": 1})):
+            for entry in await asyncio.to_thread(_unpacked, [record["entry"] for record in records]):
+                texts.setdefault(entry.key_id, set()).update(quotations(entry, document_id))
         count = 0
         for key_id, quoted in texts.items():
+            if not quoted:
+                continue
             query = {"key_id": key_id, "documents": {"$ne": document_id}}
-            async for record in self._generations.find(query, {"entry": 1, "revision": 1}):
-                count += await self._unquoted(record, quoted)
+            async for records in _some(self._generations.find(query, {"entry": 1, "revision": 1})):
+                without = await asyncio.to_thread(_unquoted, records, quoted)
+                for record, left in zip(records, without, strict=True):
+                    if left is not None:
+                        count += await self._unquote(record, left, quoted)
         while True:
             cursor = self._generations.find({"documents": document_id}, {"entry": 1, "revision": 1})
             records = await cursor.limit(READ_AT_ONCE).to_list()
             if not records:
                 return count
             for record in records:
-                entry = redacted(unpacked_entry(record["entry"]), document_id)
+                (read,) = await asyncio.to_thread(_unpacked, [record["entry"]])
+                entry = redacted(read, document_id)
                 # One that was changed meanwhile comes again.
                 count += await self._changed(record, entry, {"$pull": {"documents": document_id}})
+
+
+async def _some(cursor: AsyncCursor[Record]) -> AsyncIterator[list[Record]]:
+    """What it finds, READ_AT_ONCE at a time."""
+    while records := await cursor.to_list(READ_AT_ONCE):
+        yield records
+
+
+# Reading an entry takes a millisecond and more: these run in threads.
+
+
+def _unpacked(entries: Sequence[bytes]) -> list[Generation]:
+    return [unpacked_entry(each) for each in entries]
+
+
+def _unquoted(records: Sequence[Record], texts: Collection[str]) -> list[Generation | None]:
+    return [unquoted(unpacked_entry(record["entry"]), texts) for record in records]

@@ -46,9 +46,7 @@ STEPS: Sequence[Step] = (
 
 
 async def open(url: str, data_dir: Path) -> Journal:
-    database = await Database.open(url, data_dir)
-    await database.migrate("journal", STEPS)
-    return SqliteJournal(database)
+    return SqliteJournal(await Database.open(url, data_dir, "journal", STEPS))
 
 
 class SqliteJournal:

@@ -27,13 +27,7 @@ STEPS: Sequence[Step] = ({"keys": (IndexModel([("hash", ASCENDING)], unique=True
 
 
 async def open(url: str, data_dir: Path) -> Keys:
-    database = await Database.open(url)
-    try:
-        await database.migrate("keys", STEPS)
-    except BaseException:
-        await database.close()
-        raise
-    return MongodbKeys(database)
+    return MongodbKeys(await Database.open(url, "keys", STEPS))
 
 
 class MongodbKeys(Adapter):

@@ -36,9 +36,7 @@ STEPS: Sequence[Step] = (
 
 
 async def open(url: str, data_dir: Path) -> Keys:
-    database = await Database.open(url, data_dir)
-    await database.migrate("keys", STEPS)
-    return SqliteKeys(database)
+    return SqliteKeys(await Database.open(url, data_dir, "keys", STEPS))
 
 
 class SqliteKeys:

@@ -97,9 +97,9 @@ class Database:
         self.closed = False
 
     @classmethod
-    async def open(cls, url: str) -> Database:
-        """The database that the URL names, `twin` where it names none. Misconfigured; Unavailable where no server
-        answers."""
+    async def open(cls, url: str, component: str, steps: Sequence[Step]) -> Database:
+        """The database that the URL names, `twin` where it names none, with the component's collections at version
+        `len(steps)`. Misconfigured; Unavailable where no server answers."""
         key = (url, asyncio.get_running_loop())
         held = _clients.get(key)
         try:
@@ -119,10 +119,13 @@ class Database:
         held.holders += 1
         opened = cls(key, database)
         try:
-            await database.command("ping")
+            await opened._migrate(component, steps)
         except (PyMongoError, OSError) as error:
-            await opened.close()
+            await asyncio.shield(opened.close())
             raise _translated(error, opening=True) from error
+        except BaseException:
+            await asyncio.shield(opened.close())
+            raise
         return opened
 
     def collection(self, name: str) -> Records:
@@ -131,32 +134,29 @@ class Database:
     def pieces(self, name: str) -> Pieces:
         return Pieces(self._database[name])
 
-    async def migrate(self, component: str, steps: Sequence[Step]) -> None:
+    async def _migrate(self, component: str, steps: Sequence[Step]) -> None:
         """Bring a component's collections to version `len(steps)`, whatever other processes do.
 
         A step may run twice, at once even; it is never changed once released, and only adds: an older Twin may still
         be serving. Misconfigured where the database is of a newer version than this.
         """
-        try:
-            versions = self._database["schema_versions"]
-            record = await versions.find_one({"_id": component})
-            found = int(record["version"]) if record else 0
-            if found > len(steps):
-                raise Misconfigured(
-                    f"The database was written by a newer Twin (its {component} are version {found}, this Twin knows "
-                    f"{len(steps)}): install the newer Twin, or name another database in the URL."
-                )
-            with pymongo.timeout(INDEX_SECONDS):
-                for step in steps[found:]:
-                    for collection, indexes in step.items():
-                        # One at a time: FerretDB falls over several of which some are there.
-                        for index in indexes:
-                            await self._database[collection].create_indexes([index])
-            if found < len(steps):
-                # Never back: a newer Twin may have been at work meanwhile.
-                await upsert(versions, {"_id": component}, {"$max": {"version": len(steps)}})
-        except (PyMongoError, OSError) as error:
-            raise _translated(error, opening=True) from error
+        versions = self._database["schema_versions"]
+        record = await versions.find_one({"_id": component})
+        found = int(record["version"]) if record else 0
+        if found > len(steps):
+            raise Misconfigured(
+                f"The database was written by a newer Twin (its {component} are version {found}, this Twin knows "
+                f"{len(steps)}): install the newer Twin, or name another database in the URL."
+            )
+        with pymongo.timeout(INDEX_SECONDS):
+            for step in steps[found:]:
+                for collection, indexes in step.items():
+                    # One at a time: FerretDB falls over several of which some are there.
+                    for index in indexes:
+                        await self._database[collection].create_indexes([index])
+        if found < len(steps):
+            # Never back: a newer Twin may have been at work meanwhile.
+            await upsert(versions, {"_id": component}, {"$max": {"version": len(steps)}})
 
     async def close(self) -> None:
         """Let go; the last one to do so closes the client."""
@@ -251,13 +251,11 @@ class Pieces:
         if ids:
             await self._collection.delete_many({"_id": {"$in": ids}})
 
-    async def sweep(self, owners: Collection[str], named: Collection[str]) -> None:
-        """Take what a crash left of these owners: all that is older than any operation takes, but for what is named."""
-        kept = [piece for name in named for piece in self._ids(name)]
+    async def sweep(self, owners: Collection[str]) -> None:
+        """Take what a crash left of these owners, of whom nothing is named any more: all that is older than any
+        operation takes."""
         before = time.time() - ABANDONED_SECONDS
-        await self._collection.delete_many(
-            {"owner": {"$in": list(owners)}, "made_at": {"$lt": before}, "_id": {"$nin": kept}}
-        )
+        await self._collection.delete_many({"owner": {"$in": list(owners)}, "made_at": {"$lt": before}})
 
     @staticmethod
     def _ids(name: str) -> list[str]:

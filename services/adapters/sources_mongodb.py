@@ -31,13 +31,7 @@ STEPS: Sequence[Step] = (
 
 
 async def open(url: str, data_dir: Path) -> Sources:
-    database = await Database.open(url)
-    try:
-        await database.migrate("sources", STEPS)
-    except BaseException:
-        await database.close()
-        raise
-    return MongodbSources(database)
+    return MongodbSources(await Database.open(url, "sources", STEPS))
 
 
 class MongodbSources(Adapter):

@@ -34,9 +34,7 @@ STEPS: Sequence[Step] = (
 
 
 async def open(url: str, data_dir: Path) -> Sources:
-    database = await Database.open(url, data_dir)
-    await database.migrate("sources", STEPS)
-    return SqliteSources(database)
+    return SqliteSources(await Database.open(url, data_dir, "sources", STEPS))
 
 
 class SqliteSources:

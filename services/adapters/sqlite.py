@@ -66,10 +66,26 @@ class Database:
         self._closed = False
 
     @classmethod
-    async def open(cls, url: str, data_dir: Path) -> Database:
-        """Open the file, making it (mode 0600) and its directory (0700) where missing. Misconfigured."""
+    async def open(
+        cls,
+        url: str,
+        data_dir: Path,
+        component: str,
+        steps: Sequence[Step],
+        hook: Callable[[apsw.Connection], None] | None = None,
+    ) -> Database:
+        """Open the file, making it (mode 0600) and its directory (0700) where missing, prepare it by the hook, and
+        bring the component's tables to version `len(steps)`. Misconfigured."""
         path = file_path(url, data_dir)
-        return cls(await asyncio.to_thread(_acquire, path))
+        opened = cls(await asyncio.to_thread(_acquire, path))
+        try:
+            if hook is not None:
+                await opened.prepare(hook)
+            await opened.migrate(component, steps)
+        except BaseException:
+            await asyncio.shield(opened.close())
+            raise
+        return opened
 
     @property
     def path(self) -> Path:

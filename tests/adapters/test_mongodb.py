@@ -112,10 +112,10 @@ async def test_a_newer_database_is_refused(mongodb_url: str, tmp_path: Path, raw
     with pytest.raises(Misconfigured, match="newer Twin"):
         await open_adapter("jobs", mongodb_url, tmp_path)
     assert (await raw.schema_versions.find_one({"_id": "jobs"}))["version"] == 99
-    database = await Database.open(mongodb_url)
-    await database.migrate("documents", documents_mongodb.STEPS)
-    await database.migrate("documents", documents_mongodb.STEPS)
-    await database.close()
+    for _ in range(2):
+        database = await Database.open(mongodb_url, "documents", documents_mongodb.STEPS)
+        await database.close()
+    assert not mongodb._clients
 
 
 # ── Outages ─────────────────────────────────────────────────────────────────────────────────────────

@@ -22,8 +22,7 @@ STEPS = ("CREATE TABLE notes (text)",)
 
 @pytest.fixture
 async def database(tmp_path: Path) -> AsyncIterator[Database]:
-    opened = await Database.open("sqlite:///twin.db", tmp_path)
-    await opened.migrate("notes", STEPS)
+    opened = await Database.open("sqlite:///twin.db", tmp_path, "notes", STEPS)
     yield opened
     await opened.close()
 
@@ -54,13 +53,12 @@ def test_urls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_only_the_owner_reads_it(tmp_path: Path) -> None:
     """The directory is made 0700 and the file with its log 0600; a file open to others is closed to them."""
     directory = tmp_path / "data"
-    opened = await Database.open("sqlite:///twin.db", directory)
-    await opened.migrate("notes", STEPS)
+    opened = await Database.open("sqlite:///twin.db", directory, "notes", STEPS)
     assert directory.stat().st_mode & 0o777 == 0o700
     assert {each.stat().st_mode & 0o777 for each in directory.iterdir()} == {0o600}
     await opened.close()
     (directory / "twin.db").chmod(0o644)
-    opened = await Database.open("sqlite:///twin.db", directory)
+    opened = await Database.open("sqlite:///twin.db", directory, "notes", STEPS)
     await opened.close()
     assert (directory / "twin.db").stat().st_mode & 0o777 == 0o600
 
@@ -85,7 +83,7 @@ async def test_a_write_is_whole_or_nothing(database: Database) -> None:
 
 async def test_openers_share_and_close_for_themselves(tmp_path: Path, database: Database) -> None:
     """Closing one hold, twice, leaves the others at work; the last one leaves a single file."""
-    other = await Database.open("sqlite://", tmp_path)
+    other = await Database.open("sqlite://", tmp_path, "notes", STEPS)
     await other.close()
     await other.close()
     await database.write(add("still here"))
@@ -107,7 +105,9 @@ async def test_migrations_go_forward_once_and_never_back(tmp_path: Path, databas
         await database.migrate("other", ("CREATE TABLE other (a)", "CREATE TABLE notes (a)"))
     await database.migrate("other", ("CREATE TABLE other (a)",))
     with pytest.raises(Misconfigured, match="newer Twin"):
-        await database.migrate("notes", STEPS)
+        await Database.open("sqlite://", tmp_path, "notes", STEPS)
+    await database.close()
+    assert not sqlite._files, "what was refused holds nothing"
 
 
 async def test_hooks_run_in_every_connection(database: Database) -> None:
@@ -147,7 +147,7 @@ async def test_a_damaged_file_is_refused(tmp_path: Path, content: bytes) -> None
     """What is not a database is refused at start, with the way back, and is left as it is."""
     (tmp_path / "twin.db").write_bytes(content)
     with pytest.raises(Misconfigured, match="twin restore"):
-        await Database.open("sqlite:///twin.db", tmp_path)
+        await Database.open("sqlite:///twin.db", tmp_path, "notes", STEPS)
     assert (tmp_path / "twin.db").read_bytes() == content
 
 
@@ -157,9 +157,9 @@ async def test_damage_inside_is_said(tmp_path: Path, database: Database) -> None
         await database.write(add(f"{n}" * 500))
     await database.close()
     with (tmp_path / "twin.db").open("r+b") as file:
-        file.seek(8192)
+        file.seek(16_384)
         file.write(b"\xff" * 40_960)
-    again = await Database.open("sqlite:///twin.db", tmp_path)
+    again = await Database.open("sqlite:///twin.db", tmp_path, "notes", STEPS)
     with pytest.raises(Unavailable, match="twin restore"):
         await notes(again)
     await again.close()
@@ -169,10 +169,10 @@ async def test_a_place_that_cannot_be_written_is_refused(tmp_path: Path) -> None
     """A directory in the file's place, or a file in its directory's, is a wrong setting and says which."""
     (tmp_path / "twin.db").mkdir()
     with pytest.raises(Misconfigured, match="TWIN_DATA_DIR"):
-        await Database.open("sqlite:///twin.db", tmp_path)
+        await Database.open("sqlite:///twin.db", tmp_path, "notes", STEPS)
     (tmp_path / "file").write_text("")
     with pytest.raises(Misconfigured, match="TWIN_DATA_DIR"):
-        await Database.open("sqlite:///twin.db", tmp_path / "file")
+        await Database.open("sqlite:///twin.db", tmp_path / "file", "notes", STEPS)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
@@ -180,7 +180,7 @@ async def test_a_read_only_directory_is_refused(tmp_path: Path) -> None:
     """Where this user may not write, the start is refused with what to do."""
     os.chmod(tmp_path, 0o500)
     with pytest.raises(Misconfigured, match="TWIN_DATA_DIR"):
-        await Database.open("sqlite:///twin.db", tmp_path)
+        await Database.open("sqlite:///twin.db", tmp_path, "notes", STEPS)
 
 
 async def test_another_process_that_never_lets_go(

@@ -201,8 +201,8 @@ async def test_authors_count_what_is_theirs(documents: Documents) -> None:
     await documents.save(document("c", deleted_at=1.0))
     await documents.save(document("d", "beta", deleted_at=1.0))
     await documents.save(document("e", "gamma"))
-    assert await documents.authors(EVERYONE) == [Author("alpha", 2, 1, 2), Author("gamma", 1, 0, 1)]
-    assert await documents.authors(Scope(authors=("gamma",))) == [Author("gamma", 1, 0, 1)]
+    assert await documents.authors(EVERYONE) == [Author("alpha", 2, 1), Author("gamma", 1, 0)]
+    assert await documents.authors(Scope(authors=("gamma",))) == [Author("gamma", 1, 0)]
     assert await documents.authors(Scope()) == []
 
 

@@ -123,8 +123,7 @@ async def test_entries_of_other_twins(store_url: str, tmp_path: Path) -> None:
     fields["later"] = {"a": 1}
     packed = zlib.compress(json.dumps(fields).encode(), 1)
     if store_url.startswith("sqlite"):
-        file = await sqlite.Database.open(store_url, tmp_path)
-        await file.migrate("journal", journal_sqlite.STEPS[:1])
+        file = await sqlite.Database.open(store_url, tmp_path, "journal", journal_sqlite.STEPS[:1])
         await file.write(
             lambda connection: connection.execute(
                 """INSERT INTO generations (id, key_id, created_at, authors, entry) VALUES ('old', 'k', 1.0, ?, ?);
@@ -134,8 +133,7 @@ async def test_entries_of_other_twins(store_url: str, tmp_path: Path) -> None:
         )
         await file.close()
     else:
-        database = await mongodb.Database.open(store_url)
-        await database.migrate("journal", journal_mongodb.STEPS[:1])
+        database = await mongodb.Database.open(store_url, "journal", journal_mongodb.STEPS[:1])
         record = {"_id": "old", "key_id": "k", "created_at": 1.0, "authors": ["alpha"], "documents": ["d"]}
         await database.collection("generations").insert_one({**record, "entry": packed, "revision": 1, "number": 1})
         await database.close()
