@@ -21,6 +21,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 from tokenizers import Tokenizer
 
@@ -42,6 +43,7 @@ LOOK = 60.0
 """Seconds between two looks at which model is served."""
 PROBE = "é é é x"
 """By what its last token's end is, spans are in bytes (10) or in code points (7): versions differ."""
+PLACES = ("start", "stop")
 SAMPLE = "A lighthouse-keeper's naïve 東京 fooBar() 0.25%"
 
 
@@ -195,17 +197,22 @@ class TeiEncoder:
         else:
             raise Internal("Tokens were counted over the network in an event loop, which would stop: use a thread.")
         body = {"inputs": [storable(text) for text in texts], "add_special_tokens": special}
-        found: list[list[dict[str, Any]]] = self._server.ask_blocking("/tokenize", body).json()
+        found = _read(self._server, self._server.ask_blocking("/tokenize", body), len(texts))
+        if not special and any(type(token[end]) is not int for each in found for token in each for end in PLACES):
+            raise self._server.strange()
         return found
 
 
 async def _tokens(server: tei.Tei, *texts: str) -> list[list[dict[str, Any]]]:
-    answer = await server.ask("POST", "/tokenize", {"inputs": list(texts), "add_special_tokens": True})
+    body = {"inputs": list(texts), "add_special_tokens": True}
+    return _read(server, await server.ask("POST", "/tokenize", body), len(texts))
+
+
+def _read(server: tei.Tei, answer: httpx.Response, texts: int) -> list[list[dict[str, Any]]]:
+    """The tokens of each text, all that is read of them there."""
     try:
         found = [[dict(token) for token in tokens] for tokens in answer.json()]
-        if len(found) != len(texts) or any(
-            {"id", "special", "stop"} - token.keys() for each in found for token in each
-        ):
+        if len(found) != texts or any({"id", "special", *PLACES} - token.keys() for each in found for token in each):
             raise ValueError("not TEI's tokens")
     except (ValueError, TypeError) as error:
         raise server.strange() from error

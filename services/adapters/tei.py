@@ -7,6 +7,7 @@ of services.errors. Does not know: what an answer means. A redirect is not follo
 from __future__ import annotations
 
 import os
+import threading
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,7 +52,9 @@ class Tei:
             "verify": base.startswith("https"),
         }
         self._client = httpx.AsyncClient(**options)
-        self._blocking = httpx.Client(**options)
+        self._options = options
+        self._blocking: httpx.Client | None = None
+        self._making = threading.Lock()
 
     async def info(self) -> Info:
         """Unavailable where it is away, Misconfigured where it is something else."""
@@ -84,9 +87,12 @@ class Tei:
         return answer
 
     def ask_blocking(self, route: str, body: Any) -> httpx.Response:
-        """The same, for who runs in a thread of its own."""
+        """The same, for who runs in a thread of its own. The client is made for the first who asks: a reranker, and an
+        encoder whose tokenizer is here, never do."""
+        with self._making:
+            client = self._blocking = self._blocking or httpx.Client(**self._options)
         try:
-            answer = self._blocking.post(route, json=body, headers=telemetry.headers())
+            answer = client.post(route, json=body, headers=telemetry.headers())
         except httpx.HTTPError as error:
             raise self._failed(error) from error
         if answer.status_code >= 300:
@@ -100,7 +106,8 @@ class Tei:
 
     async def close(self) -> None:
         await self._client.aclose()
-        self._blocking.close()
+        if self._blocking is not None:
+            self._blocking.close()
 
     def _failed(self, error: httpx.HTTPError) -> TwinError:
         if isinstance(error, httpx.TimeoutException) and not isinstance(error, httpx.ConnectTimeout):

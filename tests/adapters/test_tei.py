@@ -186,6 +186,36 @@ async def test_an_encoders_faults(answer: Response, expected: type[TwinError], t
 
 @pytest.mark.promise(9)
 @pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        *FAULTS,
+        (PlainTextResponse("<html>"), Misconfigured),
+        (JSONResponse({"x": 1}), Misconfigured),
+        (JSONResponse([]), Misconfigured),
+        (JSONResponse([[{"id": 1}]]), Misconfigured),
+        (JSONResponse([[], []]), Misconfigured),
+    ],
+)
+async def test_a_tokenizers_faults(answer: Response, expected: type[TwinError], tmp_path: Path) -> None:
+    """Counting, and cutting, trust the server no more than encoding does."""
+    with tei.running(tei.Tei()) as server:
+        opened = await encoder(server.url, tmp_path)
+        server.fault = lambda path: answer if path == "/tokenize" else None
+        for ask in (lambda: opened.count(["text"]), lambda: opened.token_spans("text")):
+            with pytest.raises(TwinError) as error:
+                await asyncio.to_thread(ask)
+            assert type(error.value) is expected
+            assert "secret" not in error.value.message
+        placeless = JSONResponse([[{"id": 1, "special": False, "start": None, "stop": None}]])
+        server.fault = lambda path: placeless if path == "/tokenize" else None
+        assert await asyncio.to_thread(opened.count, ["text"]) == [1]
+        with pytest.raises(Misconfigured):
+            await asyncio.to_thread(opened.token_spans, "text")
+        await opened.close()
+
+
+@pytest.mark.promise(9)
+@pytest.mark.parametrize(
     ("answer", "expected"), [*FAULTS, (JSONResponse([]), Misconfigured), (JSONResponse({"x": 1}), Misconfigured)]
 )
 async def test_a_rerankers_faults(answer: Response, expected: type[TwinError], tmp_path: Path) -> None:
