@@ -26,6 +26,7 @@ from services.errors import TwinError, Unavailable
 from services.feature import bootstrap as feature
 from services.gateway import bootstrap as gateway
 from services.generator import bootstrap as generator
+from services.ports import Reranker
 from services.retriever import bootstrap as retriever
 from services.settings import Settings, read
 
@@ -54,9 +55,17 @@ class Status:
 class Twin:
     """A Twin that runs in this process."""
 
-    def __init__(self, made: gateway.Gateway, channels: dict[str, Any], sockets: Path, data_dir: Path) -> None:
+    def __init__(
+        self,
+        made: gateway.Gateway,
+        channels: dict[str, Any],
+        sockets: Path,
+        data_dir: Path,
+        reranker: Reranker | None,
+    ) -> None:
         self.gateway = made
         self.channels = channels
+        self.reranker = reranker
         self.secret = made.local.secret
         """Of the process's own admin key: it is in no store and ends with the process."""
         self._port: int | None = None
@@ -152,7 +161,7 @@ async def running(*, workers: bool = True, **given: Any) -> AsyncIterator[Twin]:
                 await service.start()
         made_gateway = await gateway.build(read(gateway.Settings, **given), channels)
         stack.push_async_callback(made_gateway.close)
-        twin = Twin(made_gateway, channels, sockets, data)
+        twin = Twin(made_gateway, channels, sockets, data, made_retriever.reranker)
         stack.push_async_callback(twin.close)
         yield twin
 
@@ -176,10 +185,21 @@ async def checks() -> list[Check]:
             )
             embedded = await retriever_client.embed(["Does the encoder answer?"])
             found.append(Check("encoder", True, f"{embedded.encoder}, {embedded.vectors.shape[1]} dimensions"))
+            found.append(await _reranks(twin.reranker))
             found.append(Check("answers", True, status.answers, status.hint))
     except TwinError as error:
         found.append(Check("settings", False, error.message))
     return found
+
+
+async def _reranks(reranker: Reranker | None) -> Check:
+    if reranker is None:
+        return Check("reranker", True, "none: passages are in the order of the searches")
+    try:
+        await reranker.score("Does the reranker answer?", ["It does."])
+    except TwinError as error:
+        return Check("reranker", False, f"{reranker.name}: {error.message}", "searches go on without it meanwhile")
+    return Check("reranker", True, reranker.name)
 
 
 def _free(directory: Path) -> str:

@@ -69,6 +69,9 @@ CONFIDENCE = Histogram(
 SEARCH_STEP_SECONDS = Histogram(
     "twin_search_step_seconds", "Time of each step of a search.", ["step"], registry=REGISTRY, buckets=_BUCKETS
 )
+SEARCH_STEP_FAILURES = Counter(
+    "twin_search_step_failures_total", "Steps that searches went on without.", ["step", "code"], registry=REGISTRY
+)
 
 
 # ── Metrics ─────────────────────────────────────────────────────────────────────────────────────────

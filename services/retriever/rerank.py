@@ -6,18 +6,27 @@ model it is.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 
+from services.errors import DeadlineExceeded
 from services.ports import Reranker
 from services.retriever.fuse import Candidate
 
 CANDIDATES = 30
 """That are read again; those behind keep their order behind them."""
+PATIENCE = 8.0
+"""Seconds that the reranker has: a search has 20 in all, and is better answered in the fused order than not at all."""
 
 
 async def rerank(question: str, candidates: Sequence[Candidate], reranker: Reranker) -> list[Candidate]:
+    """DeadlineExceeded, or what the reranker raises; the candidates are as they were then."""
     read = list(candidates[:CANDIDATES])
-    scores = await reranker.score(question, [each.hit.chunk.embedded_text for each in read])
+    try:
+        async with asyncio.timeout(PATIENCE):
+            scores = await reranker.score(question, [each.hit.chunk.embedded_text for each in read])
+    except TimeoutError as error:
+        raise DeadlineExceeded(f"The reranker took longer than {PATIENCE:.0f} s.") from error
     for candidate, score in zip(read, scores, strict=True):
         candidate.scores["rerank"] = score
     read.sort(key=lambda each: -each.scores["rerank"])

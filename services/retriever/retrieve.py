@@ -10,6 +10,9 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+import structlog
+
+from services import telemetry
 from services.confidence import terms, weights
 from services.domain import (
     Evidence,
@@ -20,7 +23,7 @@ from services.domain import (
     SearchResult,
     Step,
 )
-from services.errors import InvalidInput, NotFound, TooLarge
+from services.errors import DeadlineExceeded, InvalidInput, NotFound, Overloaded, TooLarge, Unavailable
 from services.ports import Index, Reranker
 from services.retriever.context import neighbours
 from services.retriever.duplicates import distinct
@@ -36,6 +39,8 @@ MOST = 100
 """Passages in one result."""
 LONGEST = 8_000
 """Code points of a question: more is a document, not a question."""
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(slots=True)
@@ -109,9 +114,18 @@ class Retrieve:
             steps.note("rerank", why, len(ranked))
         else:
             first = ranked[0].hit.chunk.id if ranked else ""
-            ranked = await rerank(understood.question, ranked, self._reranker)
-            moved = "another passage is first" if ranked and ranked[0].hit.chunk.id != first else "the first stays"
-            steps.note("rerank", f"{self._reranker.name} read {min(len(ranked), CANDIDATES)}: {moved}", len(ranked))
+            try:
+                ranked = await rerank(understood.question, ranked, self._reranker)
+            except (Unavailable, Overloaded, DeadlineExceeded) as error:
+                telemetry.SEARCH_STEP_FAILURES.labels("rerank", error.code).inc()
+                log.warning("retriever: not reranked", code=error.code, error=error.message)
+                notices.append("The reranker did not answer: the passages are in the order of the searches.")
+                steps.note(
+                    "rerank", f"{self._reranker.name} failed ({error.code}): the fused order stands", len(ranked)
+                )
+            else:
+                moved = "another passage is first" if ranked and ranked[0].hit.chunk.id != first else "the first stays"
+                steps.note("rerank", f"{self._reranker.name} read {min(len(ranked), CANDIDATES)}: {moved}", len(ranked))
 
         thresholds = thresholds_for(live.manifest.encoder, live.manifest.thresholds)
         best = judge(found, weighted)

@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
 
+from services import telemetry
 from services.domain import EVERYONE, Evidence, Filter, Message, Scope, SearchRequest
-from services.errors import InvalidInput, Misconfigured, NotFound, TooLarge
+from services.errors import (
+    DeadlineExceeded,
+    InvalidInput,
+    Misconfigured,
+    NotFound,
+    Overloaded,
+    TooLarge,
+    TwinError,
+    Unavailable,
+)
+from services.retriever import rerank
 from services.retriever.retrieve import Retrieve
 from tests.retriever.conftest import Library
 
@@ -136,6 +148,44 @@ async def test_a_reranker_has_the_last_word_unless_refused(library: Library) -> 
     assert turned.passages[-1].chunk_id == ids[0]
     assert all("rerank" in passage.scores for passage in turned.passages)
     assert [passage.chunk_id for passage in refused.passages] == ids
+
+
+class Failing(Backwards):
+    """A reranker that fails, or never answers."""
+
+    def __init__(self, error: Exception | None) -> None:
+        self._error = error
+
+    async def score(self, query: str, texts: Sequence[str]) -> list[float]:
+        if self._error is not None:
+            raise self._error
+        await asyncio.Event().wait()
+        return []
+
+
+@pytest.mark.promise(9)
+@pytest.mark.parametrize("error", [Unavailable("away"), Overloaded("full"), DeadlineExceeded("slow"), None])
+async def test_a_reranker_that_is_away(
+    library: Library, error: TwinError | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The fused order stands, the result says so, and it is counted: a search without reranking is better than none."""
+    monkeypatch.setattr(rerank, "PATIENCE", 0.05)
+    labels = {"step": "rerank", "code": error.code if error else "deadline_exceeded"}
+    before = telemetry.REGISTRY.get_sample_value("twin_search_step_failures_total", labels) or 0
+    plain = await library.retrieve(ask("gaff sail", k=20))
+    found = await Retrieve(library.live, Failing(error), lambda step, seconds: None)(ask("gaff sail", k=20))
+    assert found.passages == plain.passages
+    assert found.evidence == plain.evidence
+    assert any("reranker" in notice for notice in found.notices)
+    assert [step.name for step in found.steps] == STEPS
+    assert "the fused order stands" in found.steps[STEPS.index("rerank")].detail
+    assert telemetry.REGISTRY.get_sample_value("twin_search_step_failures_total", labels) == before + 1
+
+
+async def test_a_reranker_that_is_set_wrong(library: Library) -> None:
+    """What only another setting mends is said, and not passed over."""
+    with pytest.raises(Misconfigured):
+        await Retrieve(library.live, Failing(Misconfigured("wrong")), lambda step, seconds: None)(ask("gaff sail"))
 
 
 @pytest.mark.parametrize(("request_", "error"), [

@@ -1,0 +1,36 @@
+"""All services in one process, as `twin doctor` tries them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from starlette.responses import JSONResponse
+
+from services.embedded import Check, checks
+from tests.servers import tei
+
+
+async def reranker() -> Check:
+    found = await checks()
+    assert [each.part for each in found if not each.ok and each.part != "reranker"] == []
+    (check,) = (each for each in found if each.part == "reranker")
+    return check
+
+
+async def test_the_reranker_is_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """None is said to be none; one that scores is well; one that fails or is away is named with what to do, and the
+    other parts are tried all the same."""
+    monkeypatch.setenv("TWIN_DATA_DIR", str(tmp_path))
+    monkeypatch.setenv("TWIN_ENCODER_URL", "hashing://384")
+    assert await reranker() == Check("reranker", True, "none: passages are in the order of the searches")
+    with tei.running(tei.Tei(reranker=True, model_id="some/reranker")) as server:
+        monkeypatch.setenv("TWIN_RERANKER_URL", server.url)
+        assert await reranker() == Check("reranker", True, "some/reranker")
+        server.fault = lambda path: JSONResponse({"error": "secret"}, 500) if path == "/rerank" else None
+        failing = await reranker()
+    away = await reranker()
+    for check in (failing, away):
+        assert not check.ok
+        assert "TWIN_RERANKER_URL" in check.detail
+        assert "secret" not in check.detail
