@@ -37,7 +37,7 @@ def told(error: BaseException) -> str:
     return "".join(traceback.format_exception(error)) + str(vars(error)) + repr(error.__context__)
 
 
-@pytest.mark.promise(11)
+@pytest.mark.promise(9)
 @pytest.mark.parametrize(("port", "scheme"), SCHEMES)
 @given(odd=ODD, more=ODD, end=st.sampled_from([":6379/0", ":many/0", ":99999/0", "/0?colour=red", "/x", "?ssl_x=1"]))
 async def test_no_part_of_a_password_comes_out(port: str, scheme: str, odd: str, more: str, end: str) -> None:
@@ -53,7 +53,7 @@ async def test_no_part_of_a_password_comes_out(port: str, scheme: str, odd: str,
         await opened.close()
 
 
-@pytest.mark.promise(11)
+@pytest.mark.promise(9)
 @given(odd=ODD)
 async def test_nor_out_of_a_pool(odd: str) -> None:
     """The pool, which looks up a host's addresses first, refuses the same."""

@@ -163,7 +163,6 @@ class Failing(Backwards):
         return []
 
 
-@pytest.mark.promise(9)
 @pytest.mark.parametrize("error", [Unavailable("away"), Overloaded("full"), DeadlineExceeded("slow"), None])
 async def test_a_reranker_that_is_away(
     library: Library, error: TwinError | None, monkeypatch: pytest.MonkeyPatch
