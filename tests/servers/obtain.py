@@ -24,6 +24,7 @@ HERE = Path(__file__).parent
 CACHE = HERE.parent.parent / ".cache" / "servers"
 ENGINE = HERE.parent.parent / "benchmarks" / "engine"
 LOAD = HERE.parent.parent / "benchmarks" / "load"
+PAUSE = HERE.parent / "cluster" / "pause"
 BUILD_SECONDS = 1800
 """The longest, Weaviate, takes three minutes on two idle cores."""
 
@@ -196,6 +197,26 @@ def _debian(*packages: str) -> Callable[[Path], None]:
     return make
 
 
+def _node(directory: Path) -> None:
+    _debian(
+        "containerd", "runc", "etcd-server", "containernetworking-plugins", "iptables", "conntrack", "buildah", "debootstrap",
+        "patchelf", "golang-github-containers-common", "golang-github-containers-image", "libxtables12", "libip4tc2",
+        "libip6tc2", "libmnl0", "libnftnl11", "libnfnetlink0", "libnetfilter-conntrack3", "libseccomp2", "libgpgme11",
+        "libassuan0", "libdevmapper1.02.1",
+    )(directory)  # fmt: skip
+    # They start themselves again, in other roots and with an environment of their own: only what stands in the file holds.
+    libraries = [*(directory / "usr/lib").glob("*-linux-gnu"), *(directory / "lib").glob("*-linux-gnu")]
+    places = ":".join(str(CACHE / "node-debian" / each.relative_to(directory)) for each in libraries)
+    for program in ("bin/buildah", "sbin/runc", "sbin/xtables-nft-multi", "sbin/conntrack"):
+        command = [str(directory / "usr/bin/patchelf"), "--force-rpath", "--set-rpath", places]
+        _run([*command, str(directory / "usr" / program)], directory)
+
+
+def _pause(directory: Path) -> None:
+    command = [_go(), "build", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w", "-o", str(directory / "pause"), "."]
+    _run(command, PAUSE, CGO_ENABLED="0", GOFLAGS="")
+
+
 PROGRAMS = {
     "weaviate": Program(
         "1.35.2",
@@ -215,6 +236,8 @@ PROGRAMS = {
     "toxiproxy": Program("2.5.0", "toxiproxy", _installed("github.com/Shopify/toxiproxy/v2/cmd/server@v2.5.0", "toxiproxy")),
     # What tests/cluster makes a Kubernetes of.
     "kubernetes": Program("1.34.4", "kube-apiserver", _kubernetes),
+    "node": Program("debian", "usr/bin/containerd", _node),
+    "pause": Program("1", "pause", _pause, PAUSE),
     "coredns": Program("1.12.4", "coredns", _installed("github.com/coredns/coredns@v1.12.4", "coredns")),
 }  # fmt: skip
 
