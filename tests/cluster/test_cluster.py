@@ -1,0 +1,304 @@
+"""The chart, installed: `make cluster-test`.
+
+Each test goes on where the one before stopped; the cluster is there before the first, and gone after the last unless
+TWIN_KEEP_CLUSTER is set.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cluster.images import SERVICES, STORES, build_all, build_service, name_of
+from tests.cluster.kind import Kind, available
+from tests.cluster.node import Node
+from tests.servers.obtain import obtain
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(1800),
+    pytest.mark.skipif(not os.environ.get("TWIN_TEST_CLUSTER"), reason="takes a cluster: make cluster-test"),
+]
+
+ROOT = Path(__file__).parent.parent.parent
+CHART = ROOT / "charts" / "twin"
+SPACE = "twin"
+ASIDE = "aside"
+"""Where what is not Twin's runs: the engine, the pages, who asks."""
+PAGE = (
+    "<html><head><title>The ferry</title></head><body><article><h1>The ferry</h1><p>The ferry across the lake was painted "
+    "green in the summer of 1962, because green paint was all that the boatyard had left after the war. It went back and "
+    "forth between the two villages every half hour, and took bicycles for nothing.</p><p>In winter it stayed in the "
+    "harbour, and the children of both villages learned to skate around it.</p></article></body></html>"
+)
+VALUES: dict[str, Any] = {
+    "image": {"registry": "localhost", "tag": "test", "pullPolicy": "IfNotPresent"},
+    "stores": {
+        "mongodb": {"image": name_of("mongodb"), "args": ["0.0.0.0:27017", "/data/db"], "auth": False},
+        "weaviate": {"image": name_of("weaviate")},
+        "redis": {"image": name_of("redis")},
+    },
+    "mlflow": {"enabled": True, "image": name_of("mlflow")},
+    "llm": {"url": f"tgi+http://engine.{ASIDE}.svc.cluster.local:8080", "port": 8080},
+    # The pages are on the pods' and services' networks.
+    "crawler": {"allowedNetworks": ["10.96.0.0/16", "10.244.0.0/16"]},
+}
+RATE = 20
+SECURE = {"allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]}}
+
+
+class Cluster:
+    def __init__(self, cluster: Node | Kind) -> None:
+        self.cluster = cluster
+
+    def kubectl(self, *arguments: str, text: str | None = None, check: bool = True) -> str:
+        return _run([*self.cluster.kubectl, *arguments], text, check)
+
+    def helm(self, *arguments: str, text: str | None = None) -> str:
+        program = [str(obtain("helm")), "--kubeconfig", str(self.cluster.kubeconfig), "-n", SPACE]
+        return _run([*program, *arguments], text, True)
+
+    def apply(self, *objects: dict[str, Any]) -> None:
+        self.kubectl("apply", "-f", "-", text=json.dumps({"apiVersion": "v1", "kind": "List", "items": list(objects)}))
+
+    def pods(self) -> list[dict[str, Any]]:
+        items: list[dict[str, Any]] = json.loads(self.kubectl("-n", SPACE, "get", "pods", "-o", "json"))["items"]
+        return items
+
+    def ready(self) -> None:
+        for kind in ("deployment", "statefulset"):
+            for name in self.kubectl("-n", SPACE, "get", kind, "-o", "name").split():
+                self.kubectl("-n", SPACE, "rollout", "status", name, "--timeout=300s")
+
+    def ask(self, method: str, path: str, body: object = None) -> Any:
+        """Over HTTP from a pod, through the gateway's Service."""
+        script = (
+            "import json,os,sys,urllib.request as u\n"
+            "r=u.Request(os.environ['TWIN_URL']+sys.argv[2],method=sys.argv[1],data=sys.argv[3].encode() or None,"
+            "headers={'Authorization':'Bearer '+os.environ['TWIN_API_KEY'],'Content-Type':'application/json'})\n"
+            "print(u.urlopen(r,timeout=120).read().decode())"
+        )
+        data = "" if body is None else json.dumps(body)
+        return json.loads(self.kubectl("-n", ASIDE, "exec", "client", "--", "python", "-c", script, method, path, data))
+
+    def loaded(self, seconds: float) -> subprocess.Popen[str]:
+        """Searches and streams from a pod, for so long."""
+        command = [
+            *self.cluster.kubectl,
+            "-n",
+            ASIDE,
+            "exec",
+            "client",
+            "--",
+            "python",
+            "/load/load.py",
+            str(seconds),
+            str(RATE),
+        ]
+        return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
+def _run(command: list[str], text: str | None, check: bool) -> str:
+    done = subprocess.run(command, input=text, capture_output=True, text=True, check=False)
+    assert not check or done.returncode == 0, f"{' '.join(command[3:9])}: {done.stderr[-2000:]}"
+    return done.stdout
+
+
+def _ended(load: subprocess.Popen[str]) -> dict[str, Any]:
+    out, _ = load.communicate(timeout=1200)
+    told: dict[str, Any] = json.loads(out)
+    print(json.dumps(told))
+    return told
+
+
+def _pod(name: str, image: str, **container: Any) -> dict[str, Any]:
+    security = {"runAsNonRoot": True, "runAsUser": 10001, "seccompProfile": {"type": "RuntimeDefault"}}
+    mounts = [{"name": "tmp", "mountPath": "/tmp"}, *container.pop("mounts", [])]
+    volumes = [{"name": "tmp", "emptyDir": {}}, *container.pop("volumes", [])]
+    made = {
+        "name": name,
+        "image": image,
+        "imagePullPolicy": "IfNotPresent",
+        "securityContext": SECURE,
+        "volumeMounts": mounts,
+    }
+    spec = {
+        "securityContext": security,
+        "terminationGracePeriodSeconds": 2,
+        "volumes": volumes,
+        "containers": [made | container],
+    }
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "labels": {"app": name}}, "spec": spec}
+
+
+def _in(space: str, made: dict[str, Any]) -> dict[str, Any]:
+    return {**made, "metadata": {**made["metadata"], "namespace": space}}
+
+
+def _service(name: str, port: int) -> dict[str, Any]:
+    spec = {"selector": {"app": name}, "ports": [{"port": port}]}
+    return {"apiVersion": "v1", "kind": "Service", "metadata": {"name": name}, "spec": spec}
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    made = Kind() if available() else Node()
+    start = time.monotonic()
+    made.up()
+    print(f"cluster: {time.monotonic() - start:.0f} s")
+    made.load(*build_all(made.builder, (*SERVICES, *STORES)))
+    print(f"with images: {time.monotonic() - start:.0f} s")
+    it = Cluster(made)
+    try:
+        for space in (SPACE, ASIDE):
+            labels = {"pod-security.kubernetes.io/enforce": "restricted"}
+            it.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": space, "labels": labels}})
+        files = {"load.py": (ROOT / "tests/cluster/load.py").read_text(), "ferry.html": PAGE}
+        it.apply(
+            *(
+                _in(ASIDE, each)
+                for each in (
+                    {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "files"}, "data": files},
+                    _pod("engine", name_of("engine"), ports=[{"containerPort": 8080}]),
+                    _service("engine", 8080),
+                    _pod(
+                        "pages",
+                        name_of("gateway"),
+                        command=["python", "-m", "http.server", "8080", "--directory", "/load"],
+                        mounts=[{"name": "files", "mountPath": "/load"}],
+                        volumes=[{"name": "files", "configMap": {"name": "files"}}],
+                    ),
+                    _service("pages", 8080),
+                )
+            )
+        )
+        yield it
+    finally:
+        if not os.environ.get("TWIN_KEEP_CLUSTER"):
+            made.down()
+
+
+def test_installs_and_becomes_ready(cluster: Cluster) -> None:
+    """From the chart and these values alone, with Pod Security `restricted` enforced, every pod becomes ready."""
+    start = time.monotonic()
+    arguments = ["install", "twin", str(CHART), "-f", "-", "--wait", "--timeout", "10m"]
+    cluster.helm(*arguments, text=json.dumps(VALUES))
+    print(f"installed and ready: {time.monotonic() - start:.0f} s")
+    key = cluster.kubectl("-n", SPACE, "get", "secret", "twin", "-o", "jsonpath={.data.admin-key}")
+    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "key"}, "data": {"key": key}}
+    environment = [
+        {"name": "TWIN_URL", "value": f"http://twin-gateway.{SPACE}.svc.cluster.local"},
+        {"name": "TWIN_API_KEY", "valueFrom": {"secretKeyRef": {"name": "key", "key": "key"}}},
+    ]
+    client = _pod(
+        "client",
+        name_of("gateway"),
+        command=["python", "-c", "import signal; signal.pause()"],
+        env=environment,
+        mounts=[{"name": "files", "mountPath": "/load"}],
+        volumes=[{"name": "files", "configMap": {"name": "files"}}],
+    )
+    cluster.apply(_in(ASIDE, secret), _in(ASIDE, client))
+    cluster.kubectl("-n", ASIDE, "wait", "--for=condition=Ready", "pod", "--all", "--timeout=180s")
+
+
+def test_ingests_a_page_and_answers_from_it(cluster: Cluster) -> None:
+    """A page that a pod serves is brought in, and the model's answer through the gateway's Service cites it."""
+    source = f"http://pages.{ASIDE}.svc.cluster.local:8080/ferry.html"
+    job = cluster.ask("POST", "/v1/ingest-jobs", {"author": "alpha", "sources": [source]})
+    end = time.monotonic() + 180
+    while job["state"] in ("queued", "running") and time.monotonic() < end:
+        time.sleep(1)
+        job = cluster.ask("GET", f"/v1/ingest-jobs/{job['id']}")
+    assert job["state"] == "done", job
+    body = {
+        "model": "alpha",
+        "messages": [{"role": "user", "content": "In which colour was the ferry painted, and why?"}],
+    }
+    message = cluster.ask("POST", "/v1/chat/completions", body)["choices"][0]["message"]
+    print(message["content"])
+    assert [each["url_citation"]["url"] for each in message["annotations"]][:1] == [source], message
+
+
+def test_its_own_test_passes(cluster: Cluster) -> None:
+    """`helm test` brings in a text, asks, and wants a citation."""
+    assert "Succeeded" in cluster.helm("test", "twin", "--timeout", "5m")
+
+
+def test_memory_at_rest(cluster: Cluster) -> None:
+    """What each pod holds is told by the node, and none is near its limit."""
+    node = cluster.kubectl("get", "nodes", "-o", "jsonpath={.items[0].metadata.name}")
+    told = json.loads(cluster.kubectl("get", "--raw", f"/api/v1/nodes/{node}/proxy/stats/summary"))
+    held = {
+        each["podRef"]["name"]: each["memory"]["workingSetBytes"] // 2**20
+        for each in told["pods"]
+        if each["podRef"]["namespace"] in (SPACE, ASIDE)
+    }
+    for name, size in sorted(held.items()):
+        print(f"{name:44} {size:5} MiB")
+    assert len(held) >= 15
+
+
+def test_upgrade_and_rollback_fail_no_request(cluster: Cluster) -> None:
+    """Another image and other values are rolled out and taken back under load: no search and no stream fails."""
+    builder = cluster.cluster.builder
+    cluster.cluster.load(*(build_service(builder, each, "next") for each in SERVICES))
+    values = {
+        **VALUES,
+        "image": {**VALUES["image"], "tag": "next"},
+        "retriever": {"settings": {"TWIN_CONCURRENT_CALLS": "900"}},
+    }
+    load = cluster.loaded(240)
+    time.sleep(5)
+    start = time.monotonic()
+    cluster.helm("upgrade", "twin", str(CHART), "-f", "-", "--wait", "--timeout", "10m", text=json.dumps(values))
+    cluster.ready()
+    print(f"upgraded: {time.monotonic() - start:.0f} s")
+    cluster.helm("rollback", "twin", "1", "--wait", "--timeout", "10m")
+    cluster.ready()
+    done = time.monotonic() - start
+    print(f"and back: {done:.0f} s")
+    told = _ended(load)
+    assert told["failed"] == 0, told
+    assert done < told["seconds"] - 5, "the load ended before the rollback had"
+    assert told["searches"] / told["seconds"] >= RATE * 0.95
+    assert told["streams"] > 5
+
+
+def test_deleting_each_pod_fails_no_request(cluster: Cluster) -> None:
+    """Each pod of a service that has two is deleted in turn under load: no search and no stream fails."""
+    chosen = [
+        each["metadata"]["name"]
+        for each in cluster.pods()
+        if each["metadata"]["labels"]["app.kubernetes.io/component"] in SERVICES
+        or each["metadata"]["labels"]["app.kubernetes.io/component"].endswith("-worker")
+    ]
+    seconds = 30.0 * len(chosen)
+    load = cluster.loaded(seconds)
+    time.sleep(3)
+    for name in chosen:
+        cluster.kubectl("-n", SPACE, "delete", "pod", name, "--wait=false")
+        time.sleep(2)
+        cluster.ready()
+    told = _ended(load)
+    assert told["failed"] == 0, told
+
+
+def test_uninstall_leaves_nothing(cluster: Cluster) -> None:
+    """Nothing of the release is left: not even its volumes and its secret, for nothing was asked to stay."""
+    cluster.helm("uninstall", "twin", "--wait", "--timeout", "5m")
+    end = time.monotonic() + 120
+    kinds = "all,configmap,secret,pvc,serviceaccount,networkpolicy,pdb,role,rolebinding"
+    left = ["?"]
+    while left and time.monotonic() < end:
+        names = cluster.kubectl("-n", SPACE, "get", kinds, "-o", "name").split()
+        left = [each for each in names if each not in ("configmap/kube-root-ca.crt", "serviceaccount/default")]
+        time.sleep(2)
+    assert left == []
