@@ -122,13 +122,16 @@ up-servers: $(VENV)/dev ## All of Twin as processes on MongoDB's protocol, Weavi
 chaos: $(VENV)/dev ## 150 faults at random moments under load; seed with SEED=
 	@$(BIN)/python -u -m tests.chaos $(if $(SEED),--seed $(SEED))
 
-.PHONY: cluster-up cluster-load cluster-down
+.PHONY: cluster-up cluster-load cluster-down cluster-test
 cluster-up: $(VENV)/dev ## Start a Kubernetes of one node for tests: kind's, or without Docker its parts as processes (root, Go)
 	@$(BIN)/python -m tests.cluster up
 cluster-load: $(VENV)/dev ## Build Twin's images and those it is tested with, and bring them into it
 	@$(BIN)/python -m tests.cluster load
 cluster-down: $(VENV)/dev ## End it, leaving nothing behind
 	@$(BIN)/python -m tests.cluster down
+
+cluster-test: $(VENV)/dev ## From nothing: images, cluster, chart, a cited answer, upgrade and lost pods under load, nothing left
+	@TWIN_TEST_CLUSTER=1 $(BIN)/pytest -x -s tests/cluster
 
 .PHONY: protos
 protos: $(VENV)/dev ## Make the gRPC stubs again from the .proto files

@@ -50,13 +50,16 @@ class Engine(Tgi):
 def main() -> None:
     parameters = xllamacpp.CommonParams()
     parameters.model.path = sys.argv[1] if len(sys.argv) > 1 else "/model.gguf"
-    parameters.hostname = "127.0.0.1"
+    parameters.hostnames = ["127.0.0.1"]
     parameters.port = 0
     parameters.n_ctx = WINDOW * PLACES
     parameters.n_parallel = PLACES
     # With all cores it collapses under load.
-    parameters.cpuparams.n_threads = max(1, (os.cpu_count() or 2) - 1)
-    parameters.use_jinja = True
+    threads = max(1, (os.cpu_count() or 2) - 1)
+    parameters.cpuparams.n_threads = threads
+    parameters.cpuparams_batch.n_threads = threads
+    parameters.ui = False
+    parameters.verbosity = -1
     server = xllamacpp.Server(parameters)
     engine = Engine(
         behind=(server.listening_address, {}),

@@ -183,12 +183,13 @@ def _engine(context: Path) -> list[str]:
         environment = {**os.environ, "TWIN_DATA_DIR": str(CACHE.parent)}
         _run([sys.executable, "-m", "services.cli", "models", "fetch", "smollm2"], environment)
     shutil.copy(model, context / "model.gguf")
+    shutil.copytree(obtain("gomp").parents[2] / "lib", context / "lib", symlinks=True)
     shutil.copy(ROOT / "locks/engine.txt", context / "lock.txt")
     for each in ("tests/__init__.py", "tests/servers/__init__.py", "tests/servers/tgi.py", "tests/servers/loopback.py",
                  "tests/cluster/__init__.py", "tests/cluster/engine.py"):  # fmt: skip
         (context / each).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / each, context / each)
-    return ["COPY lock.txt /lock.txt", _INSTALL, "COPY model.gguf /model.gguf", "COPY tests /app/tests",
+    return ["COPY lock.txt /lock.txt", _INSTALL, "COPY lib /usr/lib", "COPY model.gguf /model.gguf", "COPY tests /app/tests",
             "ENV PATH=/opt/venv/bin:/usr/bin:/bin PYTHONPATH=/app HOME=/tmp PYTHONDONTWRITEBYTECODE=1",
             'ENTRYPOINT ["python", "-m", "tests.cluster.engine"]']  # fmt: skip
 

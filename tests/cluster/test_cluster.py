@@ -80,10 +80,11 @@ class Cluster:
     def ask(self, method: str, path: str, body: object = None) -> Any:
         """Over HTTP from a pod, through the gateway's Service."""
         script = (
-            "import json,os,sys,urllib.request as u\n"
+            "import json,os,sys,urllib.error,urllib.request as u\n"
             "r=u.Request(os.environ['TWIN_URL']+sys.argv[2],method=sys.argv[1],data=sys.argv[3].encode() or None,"
             "headers={'Authorization':'Bearer '+os.environ['TWIN_API_KEY'],'Content-Type':'application/json'})\n"
-            "print(u.urlopen(r,timeout=120).read().decode())"
+            "try: print(u.urlopen(r,timeout=120).read().decode())\n"
+            "except urllib.error.HTTPError as e: sys.exit(f'{e.code} {e.read().decode()}')"
         )
         data = "" if body is None else json.dumps(body)
         return json.loads(self.kubectl("-n", ASIDE, "exec", "client", "--", "python", "-c", script, method, path, data))
