@@ -46,8 +46,9 @@ class Builder:
         environment = {**os.environ, "CONTAINERS_REGISTRIES_CONF": str(self.tools / "etc/containers/registries.conf")}
         return _run([*command, *arguments], environment)
 
-    def has(self, image: str) -> bool:
-        return bool(self._buildah("images", "--quiet", "--filter", f"reference={image}").strip())
+    def id(self, image: str) -> str:
+        """Empty: it is not there."""
+        return self._buildah("images", "--quiet", "--no-trunc", "--filter", f"reference={image}").strip()
 
     def build(self, image: str, context: Path, dockerfile: Path, arguments: Sequence[str] = ()) -> None:
         """Layers that are there already are not built again."""
@@ -73,7 +74,7 @@ class Builder:
 
     def _base(self) -> None:
         with locked(STORE / "base.lock"):
-            if self.has(BASE):
+            if self.id(BASE):
                 return
             print("the base image: making it, the first time ...", file=sys.stderr, flush=True)
             with tempfile.TemporaryDirectory(dir=STORE) as name:
@@ -107,8 +108,8 @@ class Builder:
 class Docker(Builder):
     """Docker's own, where its daemon runs."""
 
-    def has(self, image: str) -> bool:
-        return bool(_run(["docker", "images", "--quiet", image], dict(os.environ)).strip())
+    def id(self, image: str) -> str:
+        return _run(["docker", "images", "--quiet", "--no-trunc", image], dict(os.environ)).strip()
 
     def build(self, image: str, context: Path, dockerfile: Path, arguments: Sequence[str] = ()) -> None:
         given = [part for each in arguments for part in ("--build-arg", each)]

@@ -101,12 +101,18 @@ class Node:
         ]
 
     def load(self, *images: str) -> None:
-        """From where they were built into the node."""
+        """From where they were built into the node; what it has already is not brought again."""
+        loaded = DIRECTORY / "loaded.json"
+        known: dict[str, str] = json.loads(loaded.read_text()) if loaded.exists() else {}
         for image in images:
+            if known.get(image) == self.builder.id(image):
+                continue
             file = DIRECTORY / "image.tar"
             self.builder.export(image, file)
             _run([*self.ctr, "images", "import", str(file)])
             file.unlink()
+            known[image] = self.builder.id(image)
+            loaded.write_text(json.dumps(known))
 
     def down(self) -> None:
         """Whatever of it is there."""
