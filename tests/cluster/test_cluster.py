@@ -38,6 +38,7 @@ PAGE = (
     "forth between the two villages every half hour, and took bicycles for nothing.</p><p>In winter it stayed in the "
     "harbour, and the children of both villages learned to skate around it.</p></article></body></html>"
 )
+COMPONENTS = ("gateway", "crawlerWorker", "feature", "featureWorker", "retriever", "generator")
 VALUES: dict[str, Any] = {
     "image": {"registry": "localhost", "tag": "test", "pullPolicy": "IfNotPresent"},
     "stores": {
@@ -47,8 +48,10 @@ VALUES: dict[str, Any] = {
     },
     "mlflow": {"enabled": True, "image": name_of("mlflow")},
     "llm": {"url": f"tgi+http://engine.{ASIDE}.svc.cluster.local:8080", "port": 8080},
+    # One node of two cores has room for old and new pods at once only where none asks for much.
+    **{each: {"resources": {"requests": {"cpu": "20m"}}} for each in COMPONENTS},
     # The pages are on the pods' and services' networks.
-    "crawler": {"allowedNetworks": ["10.96.0.0/16", "10.244.0.0/16"]},
+    "crawler": {"resources": {"requests": {"cpu": "20m"}}, "allowedNetworks": ["10.96.0.0/16", "10.244.0.0/16"]},
 }
 RATE = 20
 SECURE = {"allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]}}
@@ -254,7 +257,7 @@ def test_upgrade_and_rollback_fail_no_request(cluster: Cluster) -> None:
     values = {
         **VALUES,
         "image": {**VALUES["image"], "tag": "next"},
-        "retriever": {"settings": {"TWIN_CONCURRENT_CALLS": "900"}},
+        "retriever": {**VALUES["retriever"], "settings": {"TWIN_CONCURRENT_CALLS": "900"}},
     }
     load = cluster.loaded(240)
     time.sleep(5)
