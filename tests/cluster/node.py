@@ -26,6 +26,7 @@ ADDRESS = "10.99.0.1"
 NAME = "node1"
 SERVICES = "10.96.0.0/16"
 PODS = "10.244.0.0/16"
+FORWARD = Path("/proc/sys/net/ipv4/ip_forward")
 READY_SECONDS = 180.0
 VOLUMES = 10
 SYSTEM = [Path(each) for each in (
@@ -64,7 +65,8 @@ class Node:
         before = [str(each) for each in SYSTEM if not each.exists()]
         for name in ("pki", "logs", "cni", "volumes", "bin", "manifests"):
             (DIRECTORY / name).mkdir(parents=True)
-        self._state.write_text(json.dumps({"made": before, "processes": []}))
+        forward = FORWARD.read_text()
+        self._state.write_text(json.dumps({"made": before, "forward": forward, "processes": []}))
         for name in ("iptables", "ip6tables"):
             for suffix in ("", "-save", "-restore"):
                 link = DIRECTORY / "bin" / f"{name}{suffix}"
@@ -72,7 +74,7 @@ class Node:
         _run(["ip", "link", "add", "node0", "type", "bridge"])
         _run(["ip", "addr", "add", f"{ADDRESS}/32", "dev", "node0"])
         _run(["ip", "link", "set", "node0", "up"])
-        Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
+        FORWARD.write_text("1")
         self._certify()
         self._write_files()
         for name in PARTS:
@@ -137,6 +139,8 @@ class Node:
             if top.is_dir():
                 for group in sorted((Path(path) for path, _, _ in os.walk(top)), reverse=True):
                     group.rmdir()
+        if "forward" in state:
+            FORWARD.write_text(state["forward"])
         for made in state["made"]:
             shutil.rmtree(made, ignore_errors=True)
         shutil.rmtree(DIRECTORY)
