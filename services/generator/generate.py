@@ -181,8 +181,13 @@ class Generate:
 
         making = asyncio.create_task(make())
         try:
-            while (event := await made.get()) is not None:
+            event = await made.get()
+            while event is not None:
+                following = None
+                if isinstance(event, Delta):
+                    event, following = _together(event, made)
                 yield event
+                event = following or await made.get()
             await making  # its error, where it had one
         finally:
             making.cancel()
@@ -406,6 +411,23 @@ class Generate:
             confidence=found.confidence if found is not None else None,
             steps=(*(found.steps if found is not None else ()), *answer.made),
         )
+
+
+def _together(first: Delta, made: asyncio.Queue[AnswerEvent | None]) -> tuple[Delta, AnswerEvent | None]:
+    """The text that waits in one piece, since each costs a message on every way it goes; and what waits after it.
+
+    The end of the answer is left in the queue."""
+    texts, following = [first.text], None
+    while not made.empty() and following is None:
+        event = made.get_nowait()
+        if isinstance(event, Delta):
+            texts.append(event.text)
+        elif event is None:
+            made.put_nowait(None)
+            break
+        else:
+            following = event
+    return (Delta("".join(texts)) if len(texts) > 1 else first), following
 
 
 def _asked(request: GenerateRequest) -> set[str]:
