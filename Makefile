@@ -163,6 +163,10 @@ bench-query: $(VENV)/bench ## Search and quoted answers beside the encoder and i
 bench-answers: $(VENV)/bench ## Citations, quotations, declining and support checks
 	@$(BIN)/python -m benchmarks.answers
 
+.PHONY: bench-overload
+bench-overload: $(VENV)/dev ## Ten times what the engine can do, slow clients, clients that go away (needs Go)
+	@$(BIN)/python -m benchmarks.overload
+
 bench-gateway: $(VENV)/bench ## What gateway and generator add to an engine, beside LiteLLM's proxy (needs Go)
 	@$(BIN)/python -m benchmarks.gateway --requests 100000
 

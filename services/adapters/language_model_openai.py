@@ -65,6 +65,8 @@ async def open(url: str, data_dir: Path) -> LanguageModel:
         base_url=base if urlsplit(base).path else f"{base}/v1",
         headers={"Authorization": f"Bearer {key}"} if key else {},
         timeout=httpx.Timeout(SILENCE, connect=CONNECT),
+        # How many may be asked at once is the generator's to say: httpx's own limit would hold the 101st back.
+        limits=httpx.Limits(max_connections=None, max_keepalive_connections=None, keepalive_expiry=30),
         # The proxies of the environment are for the internet; an engine on this machine is not behind one.
         trust_env=base.startswith("https"),
     )

@@ -3,8 +3,9 @@
 Comes in: the id of the key that asks. Goes out: a place, now or after a wait; Overloaded at once where the wait would
 be longer than anyone should have. Does not know: what is asked.
 
-The wait is estimated from how long answers have taken lately. Keys take turns, so one with a thousand requests delays
-another's by one answer, and only its own by a thousand (fair queueing: Nagle 1987, RFC 970).
+The wait is estimated from how long answers have taken lately, and those that run have by now. Keys take turns, so one
+with a thousand requests delays another's by one answer, and only its own by a thousand (fair queueing: Nagle 1987, RFC
+970).
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ class Admission:
         self._patience = patience
         self._running = 0
         self._seconds = FIRST_GUESS
+        self._began: dict[object, float] = {}
+        """When each that runs has begun."""
         self._queues: OrderedDict[str, deque[asyncio.Future[None]]] = OrderedDict()
 
     @asynccontextmanager
@@ -38,9 +41,11 @@ class Admission:
         """One of the places while the block runs. Overloaded, with the seconds after which there is room."""
         await self._enter(key)
         began = time.monotonic()
+        self._began[turn := object()] = began
         try:
             yield
         finally:
+            del self._began[turn]
             self._seconds += SMOOTHING * (time.monotonic() - began - self._seconds)
             self._leave()
 
@@ -51,7 +56,8 @@ class Admission:
         mine = len(self._queues.get(key, ())) + 1
         # Everyone else has at most as many turns before it as it has requests itself.
         turns = mine + sum(min(len(queue), mine) for name, queue in self._queues.items() if name != key)
-        return turns * self._seconds / self._places
+        age = time.monotonic() - sum(self._began.values()) / len(self._began) if self._began else 0.0
+        return turns * max(self._seconds, age) / self._places
 
     async def _enter(self, key: str) -> None:
         wait = self.wait(key)

@@ -44,6 +44,20 @@ async def test_what_would_wait_too_long_is_refused_at_once() -> None:
     await waiting
 
 
+async def test_answers_that_run_long_are_counted_before_they_end() -> None:
+    """Where answers suddenly take longer, who comes then is refused at once, and not after a wait in vain."""
+    admission = Admission(places=1, patience=0.5)
+    for _ in range(100):
+        async with admission.place("a"):
+            pass
+    async with admission.place("a"):
+        assert admission.wait("a") < 0.5
+        await asyncio.sleep(0.6)
+        with pytest.raises(Overloaded):
+            async with admission.place("a"):
+                pass
+
+
 async def test_keys_take_turns() -> None:
     """One key's hundred requests delay another's first by one answer, not by a hundred."""
     admission = Admission(places=1, patience=1000)
