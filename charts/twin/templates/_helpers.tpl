@@ -1,0 +1,504 @@
+{{/* Names and labels. A component is a Deployment or the like: `gateway`, `crawler-worker`, `mongodb`. */}}
+
+{{- define "twin.fullname" -}}
+{{- if .Values.fullnameOverride -}}
+{{- .Values.fullnameOverride | trunc 40 | trimSuffix "-" -}}
+{{- else if contains "twin" .Release.Name -}}
+{{- .Release.Name | trunc 40 | trimSuffix "-" -}}
+{{- else -}}
+{{- printf "%s-twin" .Release.Name | trunc 40 | trimSuffix "-" -}}
+{{- end -}}
+{{- end -}}
+
+{{/* (list $ COMPONENT) */}}
+{{- define "twin.name" -}}
+{{- printf "%s-%s" (include "twin.fullname" (index . 0)) (index . 1) -}}
+{{- end -}}
+
+{{/* (list $ COMPONENT): the name that stands for it within the cluster. */}}
+{{- define "twin.host" -}}
+{{- $root := index . 0 -}}
+{{- printf "%s.%s.svc.%s" (include "twin.name" .) $root.Release.Namespace $root.Values.clusterDomain -}}
+{{- end -}}
+
+{{- define "twin.selector" -}}
+app.kubernetes.io/name: twin
+app.kubernetes.io/instance: {{ (index . 0).Release.Name }}
+app.kubernetes.io/component: {{ index . 1 }}
+{{- end -}}
+
+{{- define "twin.labels" -}}
+{{ include "twin.selector" . }}
+app.kubernetes.io/version: {{ (index . 0).Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ (index . 0).Release.Service }}
+app.kubernetes.io/part-of: twin
+helm.sh/chart: {{ printf "%s-%s" (index . 0).Chart.Name (index . 0).Chart.Version | replace "+" "_" }}
+{{- end -}}
+
+{{/* (list $ SERVICE) */}}
+{{- define "twin.image" -}}
+{{- $root := index . 0 -}}
+{{- $tag := default $root.Chart.AppVersion $root.Values.image.tag -}}
+{{- printf "%s/twin-%s%s%s" $root.Values.image.registry (index . 1) (ternary "" ":" (hasPrefix "@" $tag)) $tag -}}
+{{- end -}}
+
+{{- define "twin.secret" -}}
+{{- .Values.secrets.existing | default (include "twin.fullname" .) -}}
+{{- end -}}
+
+{{/* What every pod is allowed: Pod Security `restricted`, and no writing but where a volume is. */}}
+{{- define "twin.podSecurity" -}}
+runAsNonRoot: true
+runAsUser: 10001
+runAsGroup: 10001
+fsGroup: 10001
+fsGroupChangePolicy: OnRootMismatch
+seccompProfile: {type: RuntimeDefault}
+{{- end -}}
+
+{{- define "twin.containerSecurity" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+capabilities: {drop: [ALL]}
+{{- end -}}
+
+{{- define "twin.serviceAccount" -}}
+apiVersion: v1
+kind: ServiceAccount
+metadata:
+  name: {{ include "twin.name" . }}
+  namespace: {{ (index . 0).Release.Namespace }}
+  labels: {{- include "twin.labels" . | nindent 4 }}
+# None of Twin's pods talks to Kubernetes.
+automountServiceAccountToken: false
+{{- end -}}
+
+{{/* ── Settings ────────────────────────────────────────────────────────────────────────────────── */}}
+
+{{/* (list $ NAME SECRET KEY) */}}
+{{- define "twin.fromSecret" -}}
+- name: {{ index . 1 }}
+  valueFrom: {secretKeyRef: {name: {{ index . 2 }}, key: {{ index . 3 }}}}
+{{- end -}}
+
+{{- define "twin.env.documents" -}}
+{{- if .Values.documents.bundled }}
+{{- if .Values.stores.mongodb.auth }}
+{{ include "twin.fromSecret" (list . "TWIN_MONGODB_PASSWORD" (include "twin.secret" .) "mongodb-password") }}
+- name: TWIN_DOCUMENTS_URL
+  value: mongodb://twin:$(TWIN_MONGODB_PASSWORD)@{{ include "twin.host" (list . "mongodb") }}:27017/twin?authSource=admin
+{{- else }}
+- name: TWIN_DOCUMENTS_URL
+  value: mongodb://{{ include "twin.host" (list . "mongodb") }}:27017/twin
+{{- end }}
+{{- else }}
+{{ include "twin.fromSecret" (list . "TWIN_DOCUMENTS_URL" .Values.documents.urlSecret.name .Values.documents.urlSecret.key) }}
+{{- end }}
+{{- end -}}
+
+{{- define "twin.env.index" -}}
+{{- if .Values.index.bundled }}
+{{ include "twin.fromSecret" (list . "TWIN_WEAVIATE_KEY" (include "twin.secret" .) "weaviate-key") }}
+- name: TWIN_INDEX_URL
+  value: weaviate://:$(TWIN_WEAVIATE_KEY)@{{ include "twin.host" (list . "weaviate") }}:8080?grpc_port=50051
+{{- else }}
+{{ include "twin.fromSecret" (list . "TWIN_INDEX_URL" .Values.index.urlSecret.name .Values.index.urlSecret.key) }}
+{{- end }}
+{{- end -}}
+
+{{- define "twin.env.redisPassword" -}}
+{{- if .Values.redis.bundled }}
+{{ include "twin.fromSecret" (list . "TWIN_REDIS_PASSWORD" (include "twin.secret" .) "redis-password") }}
+{{- end }}
+{{- end -}}
+
+{{- define "twin.env.queue" -}}
+{{- include "twin.env.redisPassword" . }}
+{{- if .Values.redis.bundled }}
+- name: TWIN_QUEUE_URL
+  value: redis://:$(TWIN_REDIS_PASSWORD)@{{ include "twin.host" (list . "redis") }}:6379/0
+{{- else }}
+{{ include "twin.fromSecret" (list . "TWIN_QUEUE_URL" .Values.redis.queueUrlSecret.name .Values.redis.queueUrlSecret.key) }}
+{{- end }}
+{{- end -}}
+
+{{- define "twin.env.limits" -}}
+{{- include "twin.env.redisPassword" . }}
+{{- if .Values.redis.bundled }}
+- name: TWIN_LIMITS_URL
+  value: redis://:$(TWIN_REDIS_PASSWORD)@{{ include "twin.host" (list . "redis") }}:6379/1
+{{- else }}
+{{ include "twin.fromSecret" (list . "TWIN_LIMITS_URL" .Values.redis.limitsUrlSecret.name .Values.redis.limitsUrlSecret.key) }}
+{{- end }}
+{{- end -}}
+
+{{- define "twin.env.encoder" -}}
+- name: TWIN_ENCODER_URL
+{{- if .Values.tei.encoder.enabled }}
+  value: tei+http://{{ include "twin.host" (list . "tei-encoder") }}:8080
+{{- else }}
+  value: {{ .Values.encoder.url | quote }}
+{{- end }}
+{{- end -}}
+
+{{- define "twin.env.reranker" -}}
+- name: TWIN_RERANKER_URL
+{{- if .Values.tei.reranker.enabled }}
+  value: tei+http://{{ include "twin.host" (list . "tei-reranker") }}:8080
+{{- else }}
+  value: {{ .Values.reranker.url | quote }}
+{{- end }}
+{{- end -}}
+
+{{- define "twin.env.llm" -}}
+{{- if and .Values.tgi.enabled .Values.vllm.enabled }}{{ fail "tgi.enabled and vllm.enabled: enable one of them" }}{{ end -}}
+- name: TWIN_LLM_URL
+{{- if .Values.tgi.enabled }}
+  value: tgi+http://{{ include "twin.host" (list . "tgi") }}:8080?model={{ .Values.tgi.model }}
+{{- else if .Values.vllm.enabled }}
+  value: openai+http://{{ include "twin.host" (list . "vllm") }}:8000/v1?model={{ .Values.vllm.model }}&window={{ .Values.vllm.maxTotalTokens }}
+{{- else }}
+  value: {{ .Values.llm.url | quote }}
+{{- end }}
+{{- with .Values.llm.candidateUrl }}
+- name: TWIN_LLM_CANDIDATE_URL
+  value: {{ . | quote }}
+- name: TWIN_LLM_CANDIDATE_SHARE
+  value: {{ $.Values.llm.candidateShare | quote }}
+{{- end }}
+{{- end -}}
+
+{{/* (list $ SERVICE): where it is found. */}}
+{{- define "twin.env.address" -}}
+{{- $ports := dict "crawler" 50051 "feature" 50052 "retriever" 50053 "generator" 50054 -}}
+- name: TWIN_{{ upper (index . 1) }}_ADDRESS
+  value: dns:///{{ include "twin.host" . }}:{{ get $ports (index . 1) }}
+{{- end -}}
+
+{{/* (list $ SETTINGS…), the last ones win */}}
+{{- define "twin.env.settings" -}}
+{{- $all := dict -}}
+{{- range rest . }}{{ $all = merge (deepCopy (. | default dict)) $all }}{{ end -}}
+{{- range $name, $value := $all }}
+- name: {{ $name }}
+  value: {{ $value | quote }}
+{{- end }}
+{{- end -}}
+
+{{/* ── Pods ────────────────────────────────────────────────────────────────────────────────────── */}}
+
+{{/* (dict "root" $ "values" VALUES "component" … "spread" BOOL "worker" BOOL): where a pod runs. */}}
+{{- define "twin.placing" -}}
+{{- $pods := .root.Values.pods -}}
+{{- with ternary $pods.workerPriorityClassName $pods.priorityClassName (.worker | default false) }}
+priorityClassName: {{ . }}
+{{- end }}
+{{- with .values.nodeSelector | default $pods.nodeSelector }}
+nodeSelector: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .values.tolerations | default $pods.tolerations }}
+tolerations: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- if .spread }}
+topologySpreadConstraints:
+{{- range list "kubernetes.io/hostname" "topology.kubernetes.io/zone" }}
+  - maxSkew: {{ $pods.topologySpread.maxSkew }}
+    topologyKey: {{ . }}
+    whenUnsatisfiable: {{ $pods.topologySpread.whenUnsatisfiable }}
+    labelSelector:
+      matchLabels: {{- include "twin.selector" (list $.root $.component) | nindent 8 }}
+    matchLabelKeys: [pod-template-hash]
+{{- end }}
+{{- end }}
+{{- end -}}
+
+{{/* (list $ HOST:PORT…): until the bundled stores answer; a service that finds none ends, and is restarted ever more
+slowly. */}}
+{{- define "twin.waiting" -}}
+{{- $root := index . 0 -}}
+- name: wait-for-stores
+  image: {{ include "twin.image" (list $root (index . 1)) }}
+  imagePullPolicy: {{ $root.Values.image.pullPolicy }}
+  command:
+    - python
+    - -c
+    - |
+      import socket, sys, time
+      for each in sys.argv[1:]:
+          host, _, port = each.rpartition(":")
+          while True:
+              try:
+                  socket.create_connection((host, int(port)), 2).close()
+                  break
+              except OSError as error:
+                  print(f"waiting for {each}: {error}", file=sys.stderr, flush=True)
+                  time.sleep(1)
+    {{- range slice . 2 }}
+    - {{ . }}
+    {{- end }}
+  securityContext: {{- include "twin.containerSecurity" $root | nindent 4 }}
+  resources:
+    requests: {cpu: 10m, memory: 32Mi, ephemeral-storage: 8Mi}
+    limits: {memory: 64Mi, ephemeral-storage: 16Mi}
+{{- end -}}
+
+{{/* (list $ "documents" "index" "redis"…) → {"at": [HOST:PORT…]} of those that are bundled */}}
+{{- define "twin.bundled" -}}
+{{- $root := index . 0 -}}
+{{- $at := list -}}
+{{- if and (has "documents" .) $root.Values.documents.bundled }}{{ $at = append $at (printf "%s:27017" (include "twin.host" (list $root "mongodb"))) }}{{ end -}}
+{{- if and (has "index" .) $root.Values.index.bundled }}{{ $at = append $at (printf "%s:8080" (include "twin.host" (list $root "weaviate"))) }}{{ end -}}
+{{- if and (has "redis" .) $root.Values.redis.bundled }}{{ $at = append $at (printf "%s:6379" (include "twin.host" (list $root "redis"))) }}{{ end -}}
+{{- dict "at" $at | toJson -}}
+{{- end -}}
+
+{{/*
+One of the five services, or its workers:
+
+    root, component, values    values: its section
+    service                    which image and module
+    port, metrics              of its gRPC (the gateway: HTTP), of /metrics
+    needs                      of "documents" "index" "redis": what is waited for where it is bundled
+    env                        its settings, as YAML
+    fixed                      replicas are the autoscaler's where false
+    worker                     it can wait
+    tmp                        how large its /tmp may be
+*/}}
+{{- define "twin.deployment" -}}
+{{- $root := .root -}}
+{{- $values := .root.Values -}}
+{{- $name := include "twin.name" (list .root .component) -}}
+{{- $http := eq .service "gateway" -}}
+{{- $probed := ternary 50060 .port (and $values.mtls.enabled (not $http)) -}}
+{{- $settings := (get (dict "crawler-worker" $values.crawler "feature-worker" $values.feature) .component | default dict).settings -}}
+apiVersion: apps/v1
+kind: Deployment
+metadata:
+  name: {{ $name }}
+  namespace: {{ $root.Release.Namespace }}
+  labels: {{- include "twin.labels" (list .root .component) | nindent 4 }}
+spec:
+  {{- if .fixed }}
+  replicas: {{ .values.replicas }}
+  {{- end }}
+  minReadySeconds: {{ $values.drain.settleSeconds }}
+  revisionHistoryLimit: 5
+  strategy: {type: RollingUpdate, rollingUpdate: {maxUnavailable: 0, maxSurge: 1}}
+  selector:
+    matchLabels: {{- include "twin.selector" (list .root .component) | nindent 6 }}
+  template:
+    metadata:
+      labels:
+        {{- include "twin.labels" (list .root .component) | nindent 8 }}
+        {{- with $values.pods.labels }}{{ toYaml . | nindent 8 }}{{ end }}
+      annotations:
+        kubectl.kubernetes.io/default-container: {{ .service }}
+        {{- if $values.monitoring.annotations }}
+        prometheus.io/scrape: "true"
+        prometheus.io/port: {{ .metrics | quote }}
+        {{- end }}
+        {{- with $values.pods.annotations }}{{ toYaml . | nindent 8 }}{{ end }}
+    spec:
+      serviceAccountName: {{ $name }}
+      automountServiceAccountToken: false
+      enableServiceLinks: false
+      {{- with $values.image.pullSecrets }}
+      imagePullSecrets: {{- range . }}
+        - name: {{ . }}
+        {{- end }}
+      {{- end }}
+      securityContext: {{- include "twin.podSecurity" $root | nindent 8 }}
+      # preStop, linger and drain one after the other, and some seconds to close the stores.
+      terminationGracePeriodSeconds: {{ add $values.drain.preStopSeconds $values.drain.lingerSeconds $values.drain.seconds 15 }}
+      # Names with dots are asked for as they are first: the crawler asks for thousands.
+      dnsConfig: {options: [{name: ndots, value: "2"}]}
+      {{- include "twin.placing" (dict "root" $root "values" .values "component" .component "spread" true "worker" .worker) | nindent 6 }}
+      {{- $stores := include "twin.bundled" (concat (list $root) .needs) | fromJson }}
+      {{- if $stores.at }}
+      initContainers:
+        {{- include "twin.waiting" (concat (list $root .service) $stores.at) | nindent 8 }}
+      {{- end }}
+      containers:
+        - name: {{ .service }}
+          image: {{ include "twin.image" (list $root .service) }}
+          imagePullPolicy: {{ $values.image.pullPolicy }}
+          command: [python, -m, services.{{ .service }}]
+          env:
+            - {name: HOME, value: /tmp}
+            - {name: TWIN_DATA_DIR, value: /tmp/twin}
+            - {name: TWIN_DRAIN_SECONDS, value: {{ $values.drain.seconds | quote }}}
+            - {name: TWIN_DRAIN_LINGER_SECONDS, value: {{ $values.drain.lingerSeconds | quote }}}
+            - {name: TWIN_{{ upper .service }}_METRICS, value: {{ printf "%s:%v" $values.listen .metrics | quote }}}
+            {{- if not $http }}
+            - {name: TWIN_{{ upper .service }}_ADDRESS, value: {{ printf "%s:%v" $values.listen .port | quote }}}
+            {{- end }}
+            {{- if $values.mtls.enabled }}
+            - {name: TWIN_TLS_CERTIFICATE, value: /etc/twin/tls/tls.crt}
+            - {name: TWIN_TLS_KEY, value: /etc/twin/tls/tls.key}
+            - {name: TWIN_TLS_AUTHORITY, value: /etc/twin/tls/ca.crt}
+            {{- if not $http }}
+            # Probes have no certificate.
+            - {name: TWIN_HEALTH_ADDRESS, value: {{ printf "%s:50060" $values.listen | quote }}}
+            {{- end }}
+            {{- end }}
+            {{- with $values.telemetry.endpoint }}
+            - {name: OTEL_EXPORTER_OTLP_ENDPOINT, value: {{ . | quote }}}
+            - name: POD_NAME
+              valueFrom: {fieldRef: {fieldPath: metadata.name}}
+            - {name: OTEL_RESOURCE_ATTRIBUTES, value: {{ printf "service.instance.id=$(POD_NAME),service.namespace=%s" $root.Release.Namespace | quote }}}
+            {{- end }}
+            {{- .env | trim | nindent 12 }}
+            {{- include "twin.env.settings" (list $root $values.settings $settings .values.settings) | trim | nindent 12 }}
+          {{- with $values.settingsSecret }}
+          envFrom:
+            - secretRef: {name: {{ . }}}
+          {{- end }}
+          ports:
+            - {name: {{ ternary "http" "grpc" $http }}, containerPort: {{ .port }}}
+            - {name: metrics, containerPort: {{ .metrics }}}
+          # Started: it listens. Alive: it answers, whether its stores do or not. Ready: its stores do.
+          {{- if $http }}
+          startupProbe: {httpGet: {path: /healthz, port: http}, periodSeconds: 2, timeoutSeconds: 3, failureThreshold: 90}
+          livenessProbe: {httpGet: {path: /healthz, port: http}, periodSeconds: 10, timeoutSeconds: 5, failureThreshold: 6}
+          readinessProbe: {httpGet: {path: /readyz, port: http}, periodSeconds: 3, timeoutSeconds: 5, failureThreshold: 2}
+          {{- else }}
+          startupProbe: {grpc: {port: {{ $probed }}, service: alive}, periodSeconds: 2, timeoutSeconds: 3, failureThreshold: 90}
+          livenessProbe: {grpc: {port: {{ $probed }}, service: alive}, periodSeconds: 10, timeoutSeconds: 5, failureThreshold: 6}
+          readinessProbe: {grpc: {port: {{ $probed }}}, periodSeconds: 3, timeoutSeconds: 5, failureThreshold: 2}
+          {{- end }}
+          lifecycle: {preStop: {sleep: {seconds: {{ $values.drain.preStopSeconds }}}}}
+          securityContext: {{- include "twin.containerSecurity" $root | nindent 12 }}
+          resources: {{- toYaml .values.resources | nindent 12 }}
+          volumeMounts:
+            - {name: tmp, mountPath: /tmp}
+            {{- if $values.mtls.enabled }}
+            - {name: tls, mountPath: /etc/twin/tls, readOnly: true}
+            {{- end }}
+      volumes:
+        - name: tmp
+          emptyDir: {sizeLimit: {{ .tmp }}}
+        {{- if $values.mtls.enabled }}
+        - name: tls
+          secret: {secretName: {{ include "twin.name" (list $root .service) }}-tls, defaultMode: 0440}
+        {{- end }}
+{{- end -}}
+
+{{/* (list $ COMPONENT PORT METRICS): every pod's address under one name, for round_robin. */}}
+{{- define "twin.headless" -}}
+apiVersion: v1
+kind: Service
+metadata:
+  name: {{ include "twin.name" . }}
+  namespace: {{ (index . 0).Release.Namespace }}
+  labels: {{- include "twin.labels" . | nindent 4 }}
+spec:
+  clusterIP: None
+  selector: {{- include "twin.selector" . | nindent 4 }}
+  ports:
+    - {name: grpc, port: {{ index . 2 }}, targetPort: grpc, appProtocol: kubernetes.io/h2c}
+    - {name: metrics, port: {{ index . 3 }}, targetPort: metrics}
+{{- end -}}
+
+{{/* (list $ COMPONENT REPLICAS SCALED): where there is one pod, a budget would only block the node's drain. */}}
+{{- define "twin.budget" -}}
+{{- if or (gt (int (index . 2)) 1) (index . 3) }}
+apiVersion: policy/v1
+kind: PodDisruptionBudget
+metadata:
+  name: {{ include "twin.name" . }}
+  namespace: {{ (index . 0).Release.Namespace }}
+  labels: {{- include "twin.labels" . | nindent 4 }}
+spec:
+  maxUnavailable: 1
+  unhealthyPodEvictionPolicy: AlwaysAllow
+  selector:
+    matchLabels: {{- include "twin.selector" . | nindent 6 }}
+{{- end }}
+{{- end -}}
+
+{{/* ── Stores ──────────────────────────────────────────────────────────────────────────────────── */}}
+
+{{/* (list $ COMPONENT PORTS): one address that answers only while its pod is ready. */}}
+{{- define "twin.storeService" -}}
+apiVersion: v1
+kind: Service
+metadata:
+  name: {{ include "twin.name" . }}
+  namespace: {{ (index . 0).Release.Namespace }}
+  labels: {{- include "twin.labels" . | nindent 4 }}
+spec:
+  selector: {{- include "twin.selector" . | nindent 4 }}
+  ports:
+    {{- range index . 2 }}
+    - {name: {{ .name }}, port: {{ .port }}, targetPort: {{ .name }}}
+    {{- end }}
+{{- end -}}
+
+{{/* (list $ SIZE) */}}
+{{- define "twin.storeClaims" -}}
+{{- $stores := (index . 0).Values.stores -}}
+persistentVolumeClaimRetentionPolicy: {whenDeleted: {{ ternary "Retain" "Delete" $stores.keep }}, whenScaled: Retain}
+volumeClaimTemplates:
+  - metadata: {name: data}
+    spec:
+      accessModes: [ReadWriteOnce]
+      {{- with $stores.storageClass }}
+      storageClassName: {{ . }}
+      {{- end }}
+      resources: {requests: {storage: {{ index . 1 }}}}
+{{- end -}}
+
+{{/* (list $ COMPONENT): what pods have that run an image of others. */}}
+{{- define "twin.storePod" -}}
+{{- $root := index . 0 -}}
+serviceAccountName: {{ include "twin.name" . }}
+automountServiceAccountToken: false
+enableServiceLinks: false
+{{- with $root.Values.image.pullSecrets }}
+imagePullSecrets: {{- range . }}
+  - name: {{ . }}
+{{- end }}
+{{- end }}
+securityContext: {{- include "twin.podSecurity" $root | nindent 2 }}
+{{- include "twin.placing" (dict "root" $root "values" dict "component" (index . 1)) }}
+{{- end -}}
+
+{{/* ── Jobs ────────────────────────────────────────────────────────────────────────────────────── */}}
+
+{{/* (list $ COMPONENT) */}}
+{{- define "twin.jobPod" -}}
+{{- $root := index . 0 -}}
+restartPolicy: Never
+serviceAccountName: {{ include "twin.name" . }}
+automountServiceAccountToken: false
+enableServiceLinks: false
+{{- with $root.Values.image.pullSecrets }}
+imagePullSecrets: {{- range . }}
+  - name: {{ . }}
+{{- end }}
+{{- end }}
+securityContext: {{- include "twin.podSecurity" $root | nindent 2 }}
+{{- include "twin.placing" (dict "root" $root "values" dict "component" (index . 1) "worker" true) }}
+{{- end -}}
+
+{{/* (list $ RESOURCES): the feature service's image has the drivers of all stores. */}}
+{{- define "twin.storesContainer" -}}
+{{- $root := index . 0 -}}
+image: {{ include "twin.image" (list $root "feature") }}
+imagePullPolicy: {{ $root.Values.image.pullPolicy }}
+env:
+  - {name: HOME, value: /tmp}
+  - {name: TWIN_DATA_DIR, value: /tmp/twin}
+  {{- include "twin.env.documents" $root | trim | nindent 2 }}
+  {{- include "twin.env.index" $root | trim | nindent 2 }}
+securityContext: {{- include "twin.containerSecurity" $root | nindent 2 }}
+resources: {{- toYaml (index . 1) | nindent 2 }}
+{{- end -}}
+
+{{/* Of who calls the gateway with the admin's key. */}}
+{{- define "twin.env.client" -}}
+- {name: HOME, value: /tmp}
+- {name: TWIN_DATA_DIR, value: /tmp/twin}
+- {name: TWIN_URL, value: "http://{{ include "twin.host" (list . "gateway") }}:{{ .Values.gateway.servicePort }}"}
+{{ include "twin.fromSecret" (list . "TWIN_API_KEY" (include "twin.secret" .) "admin-key") }}
+{{- end -}}
