@@ -502,3 +502,131 @@ resources: {{- toYaml (index . 1) | nindent 2 }}
 - {name: TWIN_URL, value: "http://{{ include "twin.host" (list . "gateway") }}:{{ .Values.gateway.servicePort }}"}
 {{ include "twin.fromSecret" (list . "TWIN_API_KEY" (include "twin.secret" .) "admin-key") }}
 {{- end -}}
+
+{{/* ── Engines ─────────────────────────────────────────────────────────────────────────────────── */}}
+
+{{/*
+A server of a model on GPUs, which reads its weights from the shared volume and pulls nothing.
+
+    root, component, values    values: image, model, revision, replicas, resources
+    port, args, env, gpus
+    shm                        size of /dev/shm; empty: the runtime's own
+    ready, alive               paths
+    headless                   its callers choose among the pods themselves
+    start, drain               seconds
+    scaled                     replicas are the autoscaler's
+*/}}
+{{- define "twin.engine" -}}
+{{- $root := .root -}}
+{{- $v := .root.Values -}}
+{{- $it := list .root .component -}}
+{{- $gpus := dict $v.gpu.resource .gpus -}}
+{{- $mark := printf "%s@%s" .values.model .values.revision | sha256sum | trunc 16 -}}
+{{ include "twin.serviceAccount" $it }}
+---
+apiVersion: v1
+kind: Service
+metadata:
+  name: {{ include "twin.name" $it }}
+  namespace: {{ $root.Release.Namespace }}
+  labels: {{- include "twin.labels" $it | nindent 4 }}
+spec:
+  {{- if .headless }}
+  clusterIP: None
+  {{- end }}
+  selector: {{- include "twin.selector" $it | nindent 4 }}
+  ports:
+    - {name: http, port: {{ .port }}, targetPort: http}
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata:
+  name: {{ include "twin.name" $it }}
+  namespace: {{ $root.Release.Namespace }}
+  labels: {{- include "twin.labels" $it | nindent 4 }}
+spec:
+  {{- if not .scaled }}
+  replicas: {{ .values.replicas }}
+  {{- end }}
+  # A GPU to spare for a roll-out is rare: with one pod it ends before the next begins.
+  strategy: {type: RollingUpdate, rollingUpdate: {maxUnavailable: 1, maxSurge: 0}}
+  progressDeadlineSeconds: {{ add .start 600 }}
+  selector:
+    matchLabels: {{- include "twin.selector" $it | nindent 6 }}
+  template:
+    metadata:
+      labels:
+        {{- include "twin.labels" $it | nindent 8 }}
+        {{- with $v.pods.labels }}{{ toYaml . | nindent 8 }}{{ end }}
+      annotations:
+        kubectl.kubernetes.io/default-container: {{ .component }}
+        {{- if $v.monitoring.annotations }}
+        prometheus.io/scrape: "true"
+        prometheus.io/port: {{ .port | quote }}
+        {{- end }}
+        {{- with $v.pods.annotations }}{{ toYaml . | nindent 8 }}{{ end }}
+    spec:
+      serviceAccountName: {{ include "twin.name" $it }}
+      automountServiceAccountToken: false
+      enableServiceLinks: false
+      securityContext: {{- include "twin.podSecurity" $root | nindent 8 }}
+      terminationGracePeriodSeconds: {{ add $v.drain.preStopSeconds .drain 15 }}
+      {{- with $v.gpu.runtimeClassName }}
+      runtimeClassName: {{ . }}
+      {{- end }}
+      {{- include "twin.placing" (dict "root" $root "values" (dict "nodeSelector" $v.gpu.nodeSelector "tolerations" $v.gpu.tolerations) "component" .component "spread" true) | nindent 6 }}
+      {{- if $v.weights.pull }}
+      initContainers:
+        - name: wait-for-weights
+          image: {{ .values.image }}
+          imagePullPolicy: {{ $v.image.pullPolicy }}
+          command: [sh, -c, "until [ -e /data/ready-{{ $mark }} ]; do sleep 2; done"]
+          securityContext: {{- include "twin.containerSecurity" $root | nindent 12 }}
+          resources:
+            requests: {cpu: 10m, memory: 16Mi, ephemeral-storage: 8Mi}
+            limits: {memory: 64Mi, ephemeral-storage: 16Mi}
+          volumeMounts:
+            - {name: weights, mountPath: /data, readOnly: true}
+      {{- end }}
+      containers:
+        - name: {{ .component }}
+          image: {{ .values.image }}
+          imagePullPolicy: {{ $v.image.pullPolicy }}
+          args: {{- toYaml .args | nindent 12 }}
+          env:
+            - {name: HOME, value: /tmp}
+            - {name: HF_HOME, value: /data}
+            - {name: HF_HUB_OFFLINE, value: "1"}
+            - {name: HF_HUB_DISABLE_TELEMETRY, value: "1"}
+            - {name: TRITON_CACHE_DIR, value: /tmp/triton}
+            {{- toYaml .env | nindent 12 }}
+          ports:
+            - {name: http, containerPort: {{ .port }}}
+          # Loading takes minutes, and a full queue is no fault.
+          startupProbe: {httpGet: {path: {{ .ready }}, port: http}, periodSeconds: 5, timeoutSeconds: 5, failureThreshold: {{ div (add .start 4) 5 }}}
+          livenessProbe: {httpGet: {path: {{ .alive }}, port: http}, periodSeconds: 20, timeoutSeconds: 15, failureThreshold: 9}
+          readinessProbe: {httpGet: {path: {{ .ready }}, port: http}, periodSeconds: 10, timeoutSeconds: 30, failureThreshold: 6}
+          lifecycle: {preStop: {sleep: {seconds: {{ $v.drain.preStopSeconds }}}}}
+          securityContext: {{- include "twin.containerSecurity" $root | nindent 12 }}
+          resources:
+            requests: {{- toYaml (merge (deepCopy .values.resources.requests) $gpus) | nindent 14 }}
+            limits: {{- toYaml (merge (deepCopy .values.resources.limits) $gpus) | nindent 14 }}
+          volumeMounts:
+            # Read by many, written by the Job alone; locks of the hub's library lie beside.
+            - {name: weights, mountPath: /data, readOnly: true}
+            - {name: tmp, mountPath: /tmp}
+            {{- if .shm }}
+            - {name: shm, mountPath: /dev/shm}
+            {{- end }}
+      volumes:
+        - name: weights
+          persistentVolumeClaim: {claimName: {{ $v.weights.existingClaim | default (include "twin.name" (list $root "weights")) }}}
+        - name: tmp
+          emptyDir: {sizeLimit: 8Gi}
+        {{- if .shm }}
+        - name: shm
+          emptyDir: {medium: Memory, sizeLimit: {{ .shm }}}
+        {{- end }}
+---
+{{ include "twin.budget" (list $root .component .values.replicas .scaled) }}
+{{- end -}}
