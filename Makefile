@@ -133,6 +133,10 @@ cluster-down: $(VENV)/dev ## End it, leaving nothing behind
 cluster-test: $(VENV)/dev ## From nothing: images, cluster, chart, a cited answer, upgrade and lost pods under load, nothing left
 	@TWIN_TEST_CLUSTER=1 $(BIN)/pytest -x -s tests/cluster
 
+.PHONY: chart-docs
+chart-docs: $(VENV)/run ## Make the chart's README again from the comments of its values
+	@$(BIN)/python charts/readme.py
+
 .PHONY: protos
 protos: $(VENV)/dev ## Make the gRPC stubs again from the .proto files
 	@proto/generate

@@ -1,0 +1,146 @@
+"""Who may reach whom: the rendered policies, worked out as Kubernetes does, against the table of docs/kubernetes.md."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from typing import Any
+
+import pytest
+
+from tests.chart.conftest import ROOT, Object, Render
+
+COMPONENT = "app.kubernetes.io/component"
+
+
+def _policies(objects: list[Object]) -> dict[str, dict[str, Any]]:
+    return {
+        each["spec"]["podSelector"]["matchLabels"][COMPONENT]: each["spec"]
+        for each in objects
+        if each["kind"] == "NetworkPolicy" and COMPONENT in each["spec"]["podSelector"]["matchLabels"]
+    }
+
+
+def _allows(rules: list[dict[str, Any]], side: str, other: str, port: int) -> bool:
+    for rule in rules:
+        peers = rule.get(side)
+        reached = peers is None or any(
+            peer.get("podSelector", {}).get("matchLabels", {}).get(COMPONENT) == other
+            for peer in peers
+            if "namespaceSelector" not in peer
+        )
+        ports = rule.get("ports")
+        if reached and (
+            ports is None or any(each["port"] <= port <= each.get("endPort", each["port"]) for each in ports)
+        ):
+            return True
+    return False
+
+
+def _graph(objects: list[Object]) -> set[tuple[str, str, int]]:
+    policies = _policies(objects)
+    ports = {port["port"] for spec in policies.values() for rule in spec["ingress"] for port in rule["ports"]}
+    return {
+        (caller, called, port)
+        for caller, out in policies.items()
+        for called, into in policies.items()
+        for port in ports
+        if _allows(out["egress"], "to", called, port) and _allows(into["ingress"], "from", caller, port)
+    }
+
+
+def _table() -> set[tuple[str, str, int]]:
+    """| caller | called | ports |"""
+    page = (ROOT / "docs" / "kubernetes.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `([\w-]+)` \| `([\w-]+)` \| ([\d, ]+) \|", page, re.MULTILINE)
+    return {(caller, called, int(port)) for caller, called, ports in rows for port in ports.split(",")}
+
+
+def test_the_graph_is_the_table(render: Render) -> None:
+    """With the default values: the flows of the documented table, each, and no other."""
+    assert _graph(render()) == _table()
+
+
+DESIGN = {
+    "gateway": {"crawler", "generator", "retriever", "feature"},
+    "crawler": {"feature"},
+    "feature": set(),
+    "retriever": set(),
+    "generator": {"retriever"},
+}
+HOLDS = {
+    "gateway": {"mongodb", "redis"},  # keys, audit; limits
+    "crawler": {"mongodb", "redis"},  # documents, jobs, sources; queue
+    "feature": {"mongodb", "weaviate", "redis"},  # documents; index; queue
+    "retriever": {"weaviate"},
+    "generator": {"mongodb"},  # journal
+}
+
+
+def test_services_reach_what_the_design_says(render: Render) -> None:
+    """A service and its workers together reach the services that it calls, the stores that it holds, and nothing else."""
+    reached: dict[str, set[str]] = {each: set() for each in DESIGN}
+    for caller, called, _ in _graph(render()):
+        if (service := caller.removesuffix("-worker")) in reached:
+            reached[service].add(called)
+    assert reached == {each: DESIGN[each] | HOLDS[each] for each in DESIGN}
+
+
+@pytest.mark.parametrize("apart", [True, False])
+def test_only_who_fetches_reaches_the_internet(render: Render, apart: bool) -> None:
+    """One component has an address block of the internet, without what is private, local or reserved."""
+    objects = render({"crawlerWorker": {"enabled": apart}})
+    blocks = {
+        component: [peer["ipBlock"] for rule in spec["egress"] for peer in rule.get("to", []) if "ipBlock" in peer]
+        for component, spec in _policies(objects).items()
+    }
+    (who,) = [component for component, found in blocks.items() if found]
+    assert who == ("crawler-worker" if apart else "crawler")
+    for address in (
+        "10.1.2.3",
+        "172.20.0.1",
+        "192.168.1.1",
+        "169.254.169.254",
+        "127.0.0.1",
+        "100.64.0.1",
+        "fd00::1",
+        "fe80::1",
+        "::1",
+        "224.0.0.1",
+    ):
+        for block in blocks[who]:
+            inside = ipaddress.ip_address(address) in ipaddress.ip_network(block["cidr"])
+            excepted = any(ipaddress.ip_address(address) in ipaddress.ip_network(each) for each in block["except"])
+            assert not inside or excepted, address
+    for rule in [rule for spec in _policies(objects).values() for rule in spec["egress"]]:
+        assert rule.get("to"), "an egress rule without peers is one to everywhere"
+
+
+def test_nobody_is_left_out(render: Render) -> None:
+    """Every pod of the chart is under the policy that denies all, and has one of its own."""
+    objects = render({"backup": {"enabled": True}, "reindex": {"enabled": True}, "tgi": {"enabled": True}})
+    everyone = [
+        each
+        for each in objects
+        if each["kind"] == "NetworkPolicy" and COMPONENT not in each["spec"]["podSelector"]["matchLabels"]
+    ]
+    assert [each["spec"].get("ingress", each["spec"].get("egress")) for each in everyone] == [None]
+    assert everyone[0]["spec"]["policyTypes"] == ["Ingress", "Egress"]
+    labelled = set()
+    for each in objects:
+        if each["kind"] in ("Deployment", "StatefulSet", "Job"):
+            labelled.add(each["spec"]["template"]["metadata"]["labels"][COMPONENT])
+        elif each["kind"] == "CronJob":
+            labelled.add(each["spec"]["jobTemplate"]["spec"]["template"]["metadata"]["labels"][COMPONENT])
+        elif each["kind"] == "Pod":
+            labelled.add(each["metadata"]["labels"][COMPONENT])
+    assert labelled <= _policies(objects).keys()
+
+
+def test_external_stores_are_reached_where_they_are(render: Render) -> None:
+    """With stores of yours no store is in the chart, and their networks are reached by who holds them."""
+    objects = render({}, ROOT / "k8s" / "values" / "external.yaml")
+    assert not [each for each in objects if each["kind"] == "StatefulSet"]
+    out = str(_policies(objects)["retriever"]["egress"])
+    assert "10.20.1.0/24" in out
+    assert "10.20.0.0/24" not in out
