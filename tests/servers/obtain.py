@@ -234,6 +234,7 @@ PROGRAMS = {
     "jaeger": Program("1.76.0", "jaeger", _jaeger),
     "prometheus": Program("debian", "usr/bin/prometheus", _debian("prometheus")),
     "toxiproxy": Program("2.5.0", "toxiproxy", _installed("github.com/Shopify/toxiproxy/v2/cmd/server@v2.5.0", "toxiproxy")),
+    "kube-score": Program("1.20.0", "kube-score", _installed("github.com/zegl/kube-score/cmd/kube-score@v1.20.0", "kube-score")),
     "helm": Program("3.22.0", "helm", _installed("helm.sh/helm/v3/cmd/helm@v3.22.0", "helm")),
     # What tests/cluster makes a Kubernetes of.
     "kubernetes": Program("1.34.4", "kube-apiserver", _kubernetes),
