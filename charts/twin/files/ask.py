@@ -39,8 +39,9 @@ def upload() -> str:
 
 
 def main() -> None:
+    id = upload()
     try:
-        job = call("GET", f"/v1/ingest-jobs/{upload()}")
+        job = call("GET", f"/v1/ingest-jobs/{id}")
         while job["state"] in ("queued", "running"):
             time.sleep(1)
             job = call("GET", f"/v1/ingest-jobs/{job['id']}")
