@@ -218,7 +218,7 @@ async def main() -> None:
                     theirs, base_run = peer[each], bare[each]
                     print(
                         f"  {'stream' if each[0] else 'whole':7} {each[1]:4}  added p50 {_ratio(ours.p50, theirs.p50, base_run.p50)}"
-                        f"  p99 {_ratio(ours.p99, theirs.p99, base_run.p99)}  requests/s {ours.rate / theirs.rate:.2f}"
+                        f"  p99 {_ratio(ours.p99, theirs.p99, base_run.p99)}  requests/s {ours.rate / max(1e-9, theirs.rate):.2f}"
                     )
         print(f"load average {os.getloadavg()[0]:.2f}")
 

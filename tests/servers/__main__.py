@@ -9,8 +9,11 @@ import argparse
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
-from tests.servers.obtain import Missing, obtain
+from tests.servers.obtain import PROGRAMS, Missing, obtain
 from tests.servers.run import PLANS, started_by_hand, sweep
+
+BUILT = (*PLANS, "helm", "kube-score", "load", "engine")
+"""What the tests run, the programs that are no servers included: built beforehand, no test waits for them."""
 
 
 def main() -> int:
@@ -18,10 +21,12 @@ def main() -> int:
     parser.add_argument("what", choices=("build", "up", "down", "status"))
     parser.add_argument("--only", default="", help=f"some of {','.join(PLANS)}; all where left out")
     given = parser.parse_args()
-    names = [each for each in given.only.replace(" ", ",").split(",") if each] or list(PLANS)
-    unknown = [each for each in names if each not in PLANS]
+    building = given.what == "build"
+    there = PROGRAMS if building else PLANS
+    names = [each for each in given.only.replace(" ", ",").split(",") if each] or list(BUILT if building else PLANS)
+    unknown = [each for each in names if each not in there]
     if unknown:
-        parser.error(f"there is no {', '.join(unknown)}: there are {', '.join(PLANS)}")
+        parser.error(f"there is no {', '.join(unknown)}: there are {', '.join(there)}")
     servers = started_by_hand()
     if given.what == "down":
         sweep()
@@ -37,7 +42,7 @@ def main() -> int:
 
     def start(name: str) -> None:
         try:
-            if given.what == "build":
+            if building:
                 print(f"{name}: {obtain(name)}", file=sys.stderr, flush=True)
                 return
             found = name in servers.running()
