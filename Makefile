@@ -137,6 +137,10 @@ cluster-test: $(VENV)/dev ## From nothing: images, cluster, chart, a cited answe
 chart-docs: $(VENV)/run ## Make the chart's README again from the comments of its values
 	@$(BIN)/python charts/readme.py
 
+.PHONY: rolling
+rolling: $(VENV)/dev ## Restart every process and change keys under load: 10,000 requests, none may fail (needs Go)
+	@$(BIN)/python -u -m tests.rolling
+
 .PHONY: protos
 protos: $(VENV)/dev ## Make the gRPC stubs again from the .proto files
 	@proto/generate

@@ -11,6 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 import pytest_asyncio
+from pymongo import MongoClient
 
 from services.backup import backup, bootstrap, restore
 from services.backup.stores import Stores
@@ -65,10 +66,12 @@ async def world(
                 yield World(made, http, settings, key)
     finally:
         drop_collections(weaviate_server, prefix)
-        from pymongo import MongoClient
+        drop_database(mongodb_server, settings["TWIN_DOCUMENTS_URL"])
 
-        with MongoClient[dict[str, object]](mongodb_server) as client:
-            client.drop_database(settings["TWIN_DOCUMENTS_URL"].rpartition("/")[2])
+
+def drop_database(server: str, url: str) -> None:
+    with MongoClient[dict[str, object]](server) as client:
+        client.drop_database(url.rpartition("/")[2])
 
 
 def write(folder: Path, count: int, year: int = 1900) -> None:
@@ -208,3 +211,57 @@ async def test_from_a_cluster_to_a_laptop_and_back(
     assert first.digests == second.digests == third.digests
     for each in (here, laptop, there):
         await each.close()
+
+
+async def test_work_that_outlasts_the_visibility_timeout_is_done_once(
+    tmp_path: Path, mongodb_server: str, redis_server: str
+) -> None:
+    """Redis gives a message again after two seconds, while a page takes ten to come: it is fetched once, and written
+    once, by two crawlers."""
+    fetched: list[str] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        path = (await reader.readuntil(b"\r\n\r\n")).split()[1].decode()
+        fetched.append(path)
+        if path == "/slow":
+            await asyncio.sleep(10)
+        status = b"200 OK" if path == "/slow" else b"404 Not Found"
+        page = b"<html><title>Slow</title><body><article><p>%s</p></article></body></html>" % (b"A slow page. " * 40)
+        writer.write(b"HTTP/1.1 %s\r\nContent-Type: text/html\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%s"
+                     % (status, len(page), page))  # fmt: skip
+        await writer.drain()
+        writer.close()
+
+    site = await asyncio.start_server(serve, "127.0.0.1", 0)
+    port = site.sockets[0].getsockname()[1]
+    settings = {
+        "TWIN_DOCUMENTS_URL": f"{mongodb_server.rstrip('/')}/test_{uuid.uuid4().hex[:12]}",
+        "TWIN_QUEUE_URL": f"{redis_server.rstrip('/')}/3?visibility_timeout=2&prefix={uuid.uuid4().hex[:8]}.",
+        "TWIN_ENCODER_URL": "hashing://384",
+        "TWIN_CRAWLER_ALLOWED_NETWORKS": "127.0.0.0/8",
+    }
+    try:
+        key = await create_key(tmp_path, settings)
+        async with (
+            cluster(tmp_path, settings, {"crawler": 2, "feature": 2}) as made,
+            httpx.AsyncClient(
+                base_url=made.gateways[0], headers={"Authorization": f"Bearer {key}"}, timeout=30, trust_env=False
+            ) as http,
+        ):
+            body = {"author": "author", "sources": [f"http://127.0.0.1:{port}/slow"]}
+            accepted = await http.post("/v1/ingest-jobs", json=body)
+            assert accepted.status_code == 202, accepted.text
+            job = {"state": "queued"}
+            async with asyncio.timeout(60):
+                while job["state"] in ("queued", "running"):
+                    await asyncio.sleep(0.2)
+                    job = (await http.get(accepted.headers["location"])).json()
+            assert job["state"] == "done", job
+            # What Redis still believes to be undone would be given again by now.
+            await asyncio.sleep(4)
+            documents = (await http.get("/v1/documents")).json()["data"]
+            assert [(each["version"], each["state"]) for each in documents] == [(1, "indexed")]
+            assert fetched.count("/slow") == 1, fetched
+    finally:
+        site.close()
+        drop_database(mongodb_server, settings["TWIN_DOCUMENTS_URL"])
