@@ -104,8 +104,8 @@ class Load:
                 return
             if response.status_code != 200:
                 self.broken.append(f"{name}: {response.status_code} {text[:200]}")
-            elif name == "stream" and (text.count("word ") != STREAMED or not text.endswith("data: [DONE]\n\n")):
-                self.broken.append(f"{name}: cut after {text.count('word ')} words: {text[-200:]}")
+            elif name == "stream" and (words(text) != STREAMED or not text.endswith("data: [DONE]\n\n")):
+                self.broken.append(f"{name}: cut after {words(text)} words: {text[-200:]}")
             else:
                 self.done[name] += 1
             return
@@ -139,8 +139,14 @@ class Load:
             return found
 
 
-def asked(words: int, *, stream: bool) -> dict[str, object]:
-    message = {"role": "user", "content": f"Say {words} words."}
+def words(stream: str) -> int:
+    """Of an answer that was streamed."""
+    events = [json.loads(each[6:]) for each in stream.splitlines() if each.startswith("data: {")]
+    return len("".join(each["choices"][0]["delta"].get("content", "") for each in events if "choices" in each).split())
+
+
+def asked(count: int, *, stream: bool) -> dict[str, object]:
+    message = {"role": "user", "content": f"Say {count} words."}
     return {"model": "twin", "messages": [message], "stream": stream, "twin": {"k": 0}, "max_tokens": 1000}
 
 
