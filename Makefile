@@ -137,6 +137,10 @@ cluster-test: $(VENV)/dev ## From nothing: images, cluster, chart, a cited answe
 chart-docs: $(VENV)/run ## Make the chart's README again from the comments of its values
 	@$(BIN)/python charts/readme.py
 
+.PHONY: backup-full
+backup-full: $(VENV)/dev ## Back up and restore more than 1,000 documents, on a laptop and on servers and back (needs Go)
+	@TWIN_REQUIRE_SERVERS=1 TWIN_TEST_DOCUMENTS=1000 $(BIN)/pytest --durations 8 tests/e2e/test_servers.py tests/e2e/test_backup.py
+
 .PHONY: rolling
 rolling: $(VENV)/dev ## Restart every process and change keys under load: 10,000 requests, none may fail (needs Go)
 	@$(BIN)/python -u -m tests.rolling

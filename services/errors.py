@@ -157,12 +157,12 @@ class Internal(TwinError):
 
 
 def by_code() -> dict[str, type[TwinError]]:
-    """Every class by its code, for the way back from the wire."""
+    """Every class of this file by its code, for the way back from the wire: a part's own kinds of them stay in it."""
     found: dict[str, type[TwinError]] = {}
     pending: list[type[TwinError]] = [TwinError]
     while pending:
         error = pending.pop()
         pending.extend(error.__subclasses__())
-        if error is not TwinError:
+        if error is not TwinError and error.__module__ == __name__:
             found[error.code] = error
     return found

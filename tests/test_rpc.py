@@ -16,7 +16,7 @@ from twin.v1 import generator_pb2, retriever_pb2
 
 from services import clients, rpc, wire
 from services.domain import EVERYONE, Delta, Evidence, Filter, GenerateRequest, SearchRequest, SearchResult
-from services.errors import DeadlineExceeded, Internal, InvalidInput, Overloaded, TwinError, Unavailable
+from services.errors import DeadlineExceeded, Internal, InvalidInput, Overloaded, TwinError, Unavailable, by_code
 from tests.gateway.scripted import SERVICES, Services
 
 RETRIEVER = retriever_pb2.DESCRIPTOR.services_by_name["RetrieverService"]
@@ -260,3 +260,14 @@ async def test_a_watch_holds_up_no_stop(tmp_path: Path) -> None:
     await channel.close()
     for server in servers.values():
         await server.stop(0)
+
+
+def test_a_part_s_own_kind_of_an_error_crosses_as_its_parent() -> None:
+    """What comes back from the wire is a class of errors.py, whatever subclasses the parts made for themselves."""
+
+    class Own(Unavailable):
+        def __init__(self) -> None:
+            super().__init__("Gone for a moment.")
+
+    assert Own.code == Unavailable.code
+    assert by_code()[Own().code] is Unavailable

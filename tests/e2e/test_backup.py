@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -57,7 +58,7 @@ def silent(kind: str, count: int) -> None:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = tmp_path_factory.mktemp("notes")
-    for number in range(12):
+    for number in range(int(os.environ.get("TWIN_TEST_DOCUMENTS", "12"))):
         text = f"# Note {number}\n\nThe lighthouse number {number} was painted in {1900 + number} by its keeper.\n"
         (made / f"note-{number}.md").write_text(text)
     return made
