@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 
-import click
 import typer
+from typer.exceptions import TyperException
 
 from services import telemetry
 from services.cli import administration, answers, backup, doctor, documents, ingest, models, sources, trace, up
@@ -24,11 +24,19 @@ app = typer.Typer(
 )
 
 
-@app.callback()
-def root(version: bool = typer.Option(False, "--version", help="Print the version and stop.", is_eager=True)) -> None:
-    if version:
+def _version(asked: bool) -> None:
+    if asked:
         typer.echo(f"twin {VERSION}")
         raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: bool = typer.Option(
+        False, "--version", help="Print the version and stop.", is_eager=True, callback=_version
+    ),
+) -> None:
+    pass
 
 
 for each in (up, ingest, sources, documents, answers, trace, administration, models, backup, doctor):
@@ -61,10 +69,12 @@ def main() -> None:
     except TwinError as error:
         print(f"twin: {error.message}", file=sys.stderr)
         sys.exit(exit_code(error))
-    except click.ClickException as error:
-        error.show()
+    except TyperException as error:
+        # Without a command the help has been printed, and there is no message.
+        if message := error.format_message():
+            print(f"twin: {message.rstrip('.')}. --help says how it is used.", file=sys.stderr)
         sys.exit(error.exit_code)
-    except (click.Abort, KeyboardInterrupt):
+    except (typer.Abort, KeyboardInterrupt):
         sys.exit(130)
     except BrokenPipeError:
         sys.stderr.close()  # the reader of our output has gone: `twin … | head`
