@@ -139,7 +139,7 @@ chart-docs: $(VENV)/run ## Make the chart's README again from the comments of it
 
 .PHONY: backup-full
 backup-full: $(VENV)/dev ## Back up and restore more than 1,000 documents, on a laptop and on servers and back (needs Go)
-	@TWIN_REQUIRE_SERVERS=1 TWIN_TEST_DOCUMENTS=1000 $(BIN)/pytest --durations 8 tests/e2e/test_servers.py tests/e2e/test_backup.py
+	@TWIN_REQUIRE_SERVERS=1 TWIN_TEST_DOCUMENTS=1000 $(BIN)/pytest --durations 8 --timeout 1200 -k "folder or killed or laptop or test_backup" tests/e2e/test_backup.py tests/e2e/test_servers.py
 
 .PHONY: rolling
 rolling: $(VENV)/dev ## Restart every process and change keys under load: 10,000 requests, none may fail (needs Go)
