@@ -256,7 +256,7 @@ def _translated(error: Exception) -> Exception:
         return _Missing()
     if isinstance(error, UnexpectedStatusCodeError) and error.status_code in (401, 403):
         return Misconfigured("TWIN_INDEX_URL: Weaviate refuses the key. Give one that may read and write collections.")
-    log.warning("index.weaviate", kind=type(error).__name__, error=text[:500])
+    log.warning("index.weaviate", kind=type(error).__name__, error=text[:200])
     return Unavailable("The index does not answer as it should: try again later.", retry_after=1)
 
 

@@ -10,10 +10,13 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 from services.domain import EncoderIdentity, Facets, Manifest, Scope
 from services.errors import Misconfigured, NotFound
 from services.ports import Encoder, Index, Indexes
+
+T = TypeVar("T")
 
 LOOK = 1.0
 """Seconds between looks at which index is live: after a switch, searches run on the old one so long."""
@@ -50,9 +53,13 @@ class Live:
                 self._looked = time.monotonic()
             return self._opened
 
-    def forget(self) -> None:
-        """Look again before the next search."""
-        self._looked = -LOOK
+    async def on(self, work: Callable[[Opened], Awaitable[T]]) -> T:
+        """What `work` makes of the live index: done again where that was replaced and dropped between two looks."""
+        try:
+            return await work(await self.current())
+        except NotFound:
+            self._looked = -LOOK
+            return await work(await self.current())
 
     async def facets(self, opened: Opened, scope: Scope) -> Facets:
         key = (opened.manifest.name, scope)

@@ -23,7 +23,7 @@ from services.domain import (
     SearchResult,
     Step,
 )
-from services.errors import DeadlineExceeded, InvalidInput, NotFound, Overloaded, TooLarge, Unavailable
+from services.errors import DeadlineExceeded, InvalidInput, Overloaded, TooLarge, Unavailable
 from services.ports import Index, Reranker
 from services.retriever.context import neighbours
 from services.retriever.duplicates import distinct
@@ -69,12 +69,7 @@ class Retrieve:
     async def __call__(self, request: SearchRequest) -> SearchResult:
         """InvalidInput for an empty question or a k out of range, TooLarge for a question that is none."""
         _check(request)
-        try:
-            return await self._run(request, await self._live.current())
-        except NotFound:
-            # The index was replaced and dropped between two looks.
-            self._live.forget()
-            return await self._run(request, await self._live.current())
+        return await self._live.on(lambda live: self._run(request, live))
 
     async def _run(self, request: SearchRequest, live: Opened) -> SearchResult:
         steps = _Steps(self._observe)

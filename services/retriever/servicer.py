@@ -13,8 +13,8 @@ from twin.v1 import retriever_pb2 as r
 from services import telemetry, wire
 from services.clients import IndexDescription
 from services.domain import Scope, SearchRequest
-from services.errors import InvalidInput, NotFound
-from services.retriever.live import Live
+from services.errors import InvalidInput
+from services.retriever.live import Live, Opened
 from services.retriever.retrieve import Retrieve
 from services.retriever.threshold import thresholds_for
 
@@ -47,15 +47,11 @@ class RetrieverServicer:
 
     async def describe(self, request: r.DescribeRequest) -> r.IndexDescription:
         scope = wire.from_wire(request.scope, Scope)
-        live = await self._live.current()
-        try:
+
+        async def described(live: Opened) -> IndexDescription:
             facets = await live.index.facets(scope)
-        except NotFound:
-            # The index was replaced and dropped between two looks.
-            self._live.forget()
-            live = await self._live.current()
-            facets = await live.index.facets(scope)
-        thresholds = thresholds_for(live.manifest.encoder, live.manifest.thresholds)
-        manifest = replace(live.manifest, thresholds=thresholds)
-        described = IndexDescription(manifest, facets.authors, facets.documents, facets.chunks)
-        return wire.to_wire(described, r.IndexDescription)
+            thresholds = thresholds_for(live.manifest.encoder, live.manifest.thresholds)
+            manifest = replace(live.manifest, thresholds=thresholds)
+            return IndexDescription(manifest, facets.authors, facets.documents, facets.chunks)
+
+        return wire.to_wire(await self._live.on(described), r.IndexDescription)
