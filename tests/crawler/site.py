@@ -32,6 +32,8 @@ class Site:
 
     def __init__(self) -> None:
         self.answers: dict[str, Reply | Answer | Callable[[Request], Reply]] = {}
+        self.gates: dict[str, asyncio.Event] = {}
+        """A path's answer waits until its gate is set."""
         self.requests: Counter[str] = Counter()
         self.hosts: list[str] = []
         self.bodies = 0
@@ -75,6 +77,8 @@ class Site:
                 request = Request(lines[0].split(" ")[1], headers)
                 self.requests[request.path] += 1
                 self.hosts.append(headers.get("host", ""))
+                if gate := self.gates.get(request.path):
+                    await gate.wait()
                 answer = self.answers.get(request.path) or self.answers.get("*") or Reply(status=404)
                 if not isinstance(answer, Reply):
                     made = answer(request, writer) if _takes_writer(answer) else answer(request)  # type: ignore[call-arg]
