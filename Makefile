@@ -57,7 +57,7 @@ lock: $(UV) ## Resolve the hashed lock files again from pyproject.toml
 	$(UV) pip compile $(LOCK_IMAGE) --extra feature --extra mongodb --extra weaviate --extra redis --extra torch -c locks/torch.txt -o locks/feature-torch.txt
 	$(UV) pip compile $(LOCK_IMAGE) --extra retriever --extra weaviate --extra torch -c locks/torch.txt -o locks/retriever-torch.txt
 	for each in image engine; do $(UV) pip compile $(LOCKED) -c locks/dev.txt locks/$$each.in -o locks/$$each.txt; done
-	$(UV) pip compile $(LOCKED) locks/mlflow.in -o locks/mlflow.txt
+	for each in mlflow checkov; do $(UV) pip compile $(LOCKED) locks/$$each.in -o locks/$$each.txt; done
 LOCKED := --quiet --universal --generate-hashes --no-emit-index-url --no-header --python-version 3.11
 LOCK := $(LOCKED) pyproject.toml locks/build.in
 LOCK_IMAGE := $(LOCKED) -c locks/dev.txt pyproject.toml

@@ -12,7 +12,8 @@ from concurrent.futures import ThreadPoolExecutor
 from tests.servers.obtain import PROGRAMS, Missing, obtain
 from tests.servers.run import PLANS, started_by_hand, sweep
 
-BUILT = (*PLANS, "helm", "kube-score", "load", "engine")
+CHECKS = ("helm", "kube-score", "kubeconform", "schemas", "helm-unittest", "cyclonus", "actionlint", "checkov")
+BUILT = (*PLANS, *CHECKS, "load", "engine")
 """What the tests run, the programs that are no servers included: built beforehand, no test waits for them."""
 
 

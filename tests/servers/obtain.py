@@ -20,6 +20,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.servers import schemas
+
 HERE = Path(__file__).parent
 CACHE = HERE.parent.parent / ".cache" / "servers"
 ENGINE = HERE.parent.parent / "benchmarks" / "engine"
@@ -140,13 +142,6 @@ _QUICKER = (
 """What makes FerretDB walk its indexes: by itself it reads the whole collection for almost everything."""
 
 
-def _jaeger(directory: Path) -> None:
-    # Its go.mod has a replace, which `go install` refuses.
-    with _module("github.com/jaegertracing/jaeger@v1.76.0") as source:
-        command = [_go(), "build", "-trimpath", "-buildvcs=false", "-mod=mod", "-o", str(directory / "jaeger")]
-        _run([*command, "./cmd/all-in-one"], source, CGO_ENABLED="0", GOFLAGS="")
-
-
 def _kubernetes(directory: Path) -> None:
     # The last release that takes version 1 of cgroups. Its parts are modules that it replaces by folders of its own
     # repository, and which are published one by one.
@@ -165,6 +160,32 @@ def _kubernetes(directory: Path) -> None:
         command = [_go(), "install", "-trimpath", "-buildvcs=false", "-mod=mod", "-ldflags", flags]
         packages = [f"k8s.io/kubernetes/cmd/{each}" for each in names]
         _run([*command, *packages], Path(module), GOBIN=str(directory), CGO_ENABLED="0", GOFLAGS="")
+
+
+def _replacing(module: str, package: str, file: str) -> Callable[[Path], None]:
+    """`go build`, for modules whose go.mod has a replace, which `go install` refuses."""
+
+    def make(directory: Path) -> None:
+        with _module(module) as source:
+            command = [_go(), "build", "-trimpath", "-buildvcs=false", "-mod=mod", "-o", str(directory / file), package]
+            _run(command, source, CGO_ENABLED="0", GOFLAGS="")
+
+    return make
+
+
+def _schemas(directory: Path) -> None:
+    def fetched(module: str) -> Path:
+        return Path(json.loads(_run([_go(), "mod", "download", "-json", module], directory))["Dir"])
+
+    modules = [*schemas.DEFINITIONS, schemas.EKSCTL[0]]
+    schemas.write(directory, fetched("k8s.io/kubernetes@v1.34.4"), {each: fetched(each) for each in modules})
+
+
+def _checkov(directory: Path) -> None:
+    _run([sys.executable, "-m", "venv", "--without-pip", str(directory)], directory)
+    command = [str(Path(sys.executable).with_name("uv")), "pip", "install", "--quiet", "--require-hashes"]
+    lock = str(HERE.parent.parent / "locks" / "checkov.txt")
+    _run([*command, "--python", str(directory / "bin" / "python"), "-r", lock], directory)
 
 
 def _built(source: Path) -> Callable[[Path], None]:
@@ -231,10 +252,20 @@ PROGRAMS = {
     "wrk": Program("debian", "usr/bin/wrk", _debian("wrk", "libluajit-5.1-2")),
     "engine": Program("1", "engine", _built(ENGINE), ENGINE),
     "load": Program("1", "load", _built(LOAD), LOAD),
-    "jaeger": Program("1.76.0", "jaeger", _jaeger),
+    "jaeger": Program("1.76.0", "jaeger", _replacing("github.com/jaegertracing/jaeger@v1.76.0", "./cmd/all-in-one", "jaeger")),
     "prometheus": Program("debian", "usr/bin/prometheus", _debian("prometheus")),
     "toxiproxy": Program("2.5.0", "toxiproxy", _installed("github.com/Shopify/toxiproxy/v2/cmd/server@v2.5.0", "toxiproxy")),
     "kube-score": Program("1.20.0", "kube-score", _installed("github.com/zegl/kube-score/cmd/kube-score@v1.20.0", "kube-score")),
+    "kubeconform": Program(
+        "0.8.0", "kubeconform", _installed("github.com/yannh/kubeconform/cmd/kubeconform@v0.8.0", "kubeconform")
+    ),
+    "schemas": Program("1.34.4", "v1", _schemas),
+    "helm-unittest": Program(
+        "1.1.2", "untt", _replacing("github.com/helm-unittest/helm-unittest@v1.1.2", "./cmd/helm-unittest", "untt")
+    ),
+    "cyclonus": Program("0.5.6", "cyclonus", _installed("github.com/mattfenwick/cyclonus/cmd/cyclonus@v0.5.6", "cyclonus")),
+    "actionlint": Program("1.7.12", "actionlint", _installed("github.com/rhysd/actionlint/cmd/actionlint@v1.7.12", "actionlint")),
+    "checkov": Program("3.3.30", "bin/python", _checkov),
     "helm": Program("3.22.0", "helm", _installed("helm.sh/helm/v3/cmd/helm@v3.22.0", "helm")),
     # What tests/cluster makes a Kubernetes of.
     "kubernetes": Program("1.34.4", "kube-apiserver", _kubernetes),
