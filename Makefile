@@ -78,7 +78,7 @@ smoke: $(VENV)/run ## The same, check the example answer and its citation, and s
 check: $(VENV)/dev ## Format, lint, types, import layers, generated code up to date
 	@$(BIN)/ruff format --check --quiet . || { echo "Not formatted: make format"; exit 1; }
 	@$(BIN)/ruff check --quiet .
-	@$(BIN)/mypy services tests benchmarks
+	@$(BIN)/mypy services tests benchmarks k8s
 	@$(BIN)/lint-imports --no-cache | tail -n 1
 	@proto/generate && git diff --exit-code --stat -- proto || { echo "Stubs differ from the .proto files: commit what proto/generate made"; exit 1; }
 	@$(BIN)/python docs/diagrams/draw.py && git diff --exit-code --stat -- docs/diagrams || { echo "The picture differs from what draws it: commit what make diagrams drew"; exit 1; }
@@ -114,6 +114,15 @@ test-servers: $(VENV)/dev ## Run the tests that need servers (built here where t
 	@$(BIN)/python -m tests.servers build
 	@TWIN_REQUIRE_SERVERS=1 $(BIN)/pytest -n 2 tests/servers tests/contracts tests/adapters tests/e2e
 
+.PHONY: tools
+tools: $(VENV)/dev ## Build what the tests run (servers, checkers) and fetch the small model, all kept in .cache (needs Go)
+	@$(BIN)/python -m tests.servers build
+	@TWIN_DATA_DIR=$(CURDIR)/.cache $(BIN)/twin models fetch smollm2
+
+.PHONY: contracts
+contracts: $(VENV)/dev ## The store's contracts against the server that TWIN_TEST_MONGODB_URL names (else one built here)
+	@TWIN_REQUIRE_SERVERS=1 $(BIN)/pytest -k "mongodb" tests/contracts tests/adapters/test_mongodb.py
+
 .PHONY: up-servers
 up-servers: $(VENV)/dev ## All of Twin as processes on MongoDB's protocol, Weaviate and Redis, to try
 	@$(BIN)/python -m tests.up_servers
@@ -132,6 +141,23 @@ cluster-down: $(VENV)/dev ## End it, leaving nothing behind
 
 cluster-test: $(VENV)/dev ## From nothing: images, cluster, chart, a cited answer, upgrade and lost pods under load, nothing left
 	@TWIN_TEST_CLUSTER=1 $(BIN)/pytest -x -s tests/cluster
+
+.PHONY: chart-check chart-package
+chart-check: $(VENV)/dev ## Render the chart with every values file and check it with every tool, and the workflows (needs Go)
+	@$(BIN)/python -m tests.servers build --only helm,kubeconform,schemas,helm-unittest,kube-score,cyclonus,actionlint,checkov,prometheus
+	@TWIN_REQUIRE_SERVERS=1 $(BIN)/pytest -n 2 tests/chart tests/delivery
+
+chart-package: $(VENV)/dev ## The chart as one file in dist/ (VERSION= for a release's, of chart and images)
+	@$$($(BIN)/python -m tests.servers path helm) package charts/twin --destination dist $(if $(VERSION),--version $(VERSION) --app-version $(VERSION))
+
+.PHONY: deploy rollback
+deploy: ## Install or upgrade Twin in kubectl's cluster, ask it, watch its alerts, go back where one fires
+	@$(PYTHON) k8s/deploy.py up $(CHART) $(if $(VERSION),--version $(VERSION)) $(addprefix --values ,$(VALUES)) \
+		$(if $(REGISTRY),--registry $(REGISTRY)) $(if $(NAMESPACE),--namespace $(NAMESPACE)) \
+		$(if $(ALERTS),--alerts $(ALERTS) --watch $(or $(WATCH),600))
+
+rollback: ## Go back to the release of Twin before this one
+	@$(PYTHON) k8s/deploy.py back $(if $(NAMESPACE),--namespace $(NAMESPACE))
 
 .PHONY: chart-docs
 chart-docs: $(VENV)/run ## Make the chart's README again from the comments of its values

@@ -1,4 +1,5 @@
 """python -m tests.servers build|up|down|status [--only weaviate,ferretdb,redis,jaeger,prometheus,toxiproxy]
+python -m tests.servers path NAME    made first where it is missing
 
 `up` prints `export NAME=value` lines on stdout, and what it does on stderr: eval "$(python -m tests.servers up)".
 """
@@ -19,9 +20,19 @@ BUILT = (*PLANS, *CHECKS, "load", "engine")
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.servers")
-    parser.add_argument("what", choices=("build", "up", "down", "status"))
+    parser.add_argument("what", choices=("build", "up", "down", "status", "path"))
+    parser.add_argument("name", nargs="?", choices=PROGRAMS, help="path: of which program")
     parser.add_argument("--only", default="", help=f"some of {','.join(PLANS)}; all where left out")
     given = parser.parse_args()
+    if given.what == "path":
+        if given.name is None:
+            parser.error("path of which program?")
+        try:
+            print(obtain(given.name))
+        except Missing as error:
+            print(error, file=sys.stderr)
+            return 1
+        return 0
     building = given.what == "build"
     there = PROGRAMS if building else PLANS
     names = [each for each in given.only.replace(" ", ",").split(",") if each] or list(BUILT if building else PLANS)
