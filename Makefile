@@ -153,7 +153,7 @@ chart-package: $(VENV)/dev ## The chart as one file in dist/ (VERSION= for a rel
 .PHONY: deploy rollback
 deploy: ## Install or upgrade Twin in kubectl's cluster, ask it, watch its alerts, go back where one fires
 	@$(PYTHON) k8s/deploy.py up $(CHART) $(if $(VERSION),--version $(VERSION)) $(addprefix --values ,$(VALUES)) \
-		$(if $(REGISTRY),--registry $(REGISTRY)) $(if $(NAMESPACE),--namespace $(NAMESPACE)) \
+		$(if $(NAMESPACE),--namespace $(NAMESPACE)) \
 		$(if $(ALERTS),--alerts $(ALERTS) --watch $(or $(WATCH),600))
 
 rollback: ## Go back to the release of Twin before this one

@@ -1,7 +1,6 @@
 """A release of the chart into a cluster, and back where something is wrong.
 
-    python k8s/deploy.py up CHART [--version V] [--values FILE] [--registry R]
-                                  [--alerts NAMESPACE/SERVICE:PORT --watch SECONDS]
+    python k8s/deploy.py up CHART [--version V] [--values FILE]… [--alerts NAMESPACE/SERVICE:PORT --watch SECONDS]
     python k8s/deploy.py back
 
 Comes in: the chart, by folder, file or oci://. Goes out: 0, and the release is there, has answered with a citation and
@@ -108,8 +107,6 @@ def up(release: Release, given: argparse.Namespace) -> None:
         command += ["--version", given.version]
     for file in given.values:
         command += ["--values", file]
-    if given.registry:
-        command += ["--set", f"image.registry={given.registry}"]
     release.helm(*command)
     wrong = ""
     try:
@@ -147,7 +144,6 @@ def main() -> int:
     parser.add_argument("chart", nargs="?", default="charts/twin")
     parser.add_argument("--version", default="")
     parser.add_argument("--values", action="append", default=[])
-    parser.add_argument("--registry", default="")
     parser.add_argument("--release", default="twin")
     parser.add_argument("--namespace", default="twin")
     parser.add_argument("--alerts", default="", help="where Prometheus is; without, alerts are not looked at")

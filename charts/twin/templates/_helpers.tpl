@@ -39,7 +39,7 @@ helm.sh/chart: {{ printf "%s-%s" (index . 0).Chart.Name (index . 0).Chart.Versio
 {{- define "twin.image" -}}
 {{- $root := index . 0 -}}
 {{- $tag := default $root.Chart.AppVersion $root.Values.image.tag -}}
-{{- printf "%s/twin-%s%s%s" $root.Values.image.registry (index . 1) (ternary "" ":" (hasPrefix "@" $tag)) $tag -}}
+{{- get $root.Values.image.references (index . 1) | default (printf "%s/twin-%s:%s" $root.Values.image.registry (index . 1) $tag) -}}
 {{- end -}}
 
 {{- define "twin.secret" -}}
@@ -314,15 +314,45 @@ spec:
       dnsConfig: {options: [{name: ndots, value: "2"}]}
       {{- include "twin.placing" (dict "root" $root "values" .values "component" .component "spread" true "worker" .worker) | nindent 6 }}
       {{- $stores := include "twin.bundled" (concat (list $root) .needs) | fromJson }}
-      {{- if $stores.at }}
+      {{- if or $stores.at $values.develop }}
       initContainers:
+        {{- if $values.develop }}
+        - name: copy-code
+          image: {{ include "twin.image" (list $root .service) }}
+          imagePullPolicy: {{ $values.image.pullPolicy }}
+          command: [cp, -R, /opt/app/., /code]
+          securityContext: {{- include "twin.containerSecurity" $root | nindent 12 }}
+          resources:
+            requests: {cpu: 10m, memory: 32Mi, ephemeral-storage: 64Mi}
+            limits: {memory: 64Mi, ephemeral-storage: 256Mi}
+          volumeMounts:
+            - {name: code, mountPath: /code}
+        {{- end }}
+        {{- if $stores.at }}
         {{- include "twin.waiting" (concat (list $root .service) $stores.at) | nindent 8 }}
+        {{- end }}
       {{- end }}
       containers:
         - name: {{ .service }}
           image: {{ include "twin.image" (list $root .service) }}
           imagePullPolicy: {{ $values.image.pullPolicy }}
+          {{- if $values.develop }}
+          # A service that is ended starts anew with the code that is there then; ending the container would have Kubernetes
+          # wait longer each time.
+          command:
+            - /bin/sh
+            - -c
+            - |
+              trap 'kill -TERM "$child"; wait "$child"; exit' TERM INT
+              while :; do
+                python -m services.{{ .service }} & child=$!
+                echo "$child" > /tmp/child
+                wait "$child"
+                sleep 1
+              done
+          {{- else }}
           command: [python, -m, services.{{ .service }}]
+          {{- end }}
           env:
             - {name: HOME, value: /tmp}
             - {name: TWIN_DATA_DIR, value: /tmp/twin}
@@ -371,12 +401,19 @@ spec:
           resources: {{- toYaml .values.resources | nindent 12 }}
           volumeMounts:
             - {name: tmp, mountPath: /tmp}
+            {{- if $values.develop }}
+            - {name: code, mountPath: /opt/app}
+            {{- end }}
             {{- if $values.mtls.enabled }}
             - {name: tls, mountPath: /etc/twin/tls, readOnly: true}
             {{- end }}
       volumes:
         - name: tmp
           emptyDir: {sizeLimit: {{ .tmp }}}
+        {{- if $values.develop }}
+        - name: code
+          emptyDir: {sizeLimit: 256Mi}
+        {{- end }}
         {{- if $values.mtls.enabled }}
         - name: tls
           secret: {secretName: {{ include "twin.name" (list $root .service) }}-tls, defaultMode: 0440}
