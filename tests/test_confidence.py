@@ -56,7 +56,7 @@ def test_it_is_between_0_and_1(heading: str, text: str, cosine: float, words: li
     found = features(weighted, heading, text, cosine)
     assert 0 <= found.confidence <= 1
     assert 0 <= found.topicality <= 1.0000001
-    assert 0 <= share(weighted, heading) <= 1.0000001
+    assert 0 <= share(weighted)(heading) <= 1.0000001
 
 
 @given(st.lists(st.builds(Features, *(st.floats(0, 1) for _ in range(3))), max_size=5))

@@ -120,6 +120,7 @@ async def _watched(lease: Lease, run: _Run) -> None:
         while not work.done():
             await asyncio.wait([work], timeout=0.2)
             lease.check()
+            run.catch_up()
         await work
     finally:
         work.cancel()
@@ -224,6 +225,7 @@ class _Run:
         self._current = before.current
         self._began = time.monotonic() - self._checkpoint.seconds
         self._reported = 0.0
+        self._unreported = False
         self._handled: set[str] = set()
         """Ids met in this run: another address of theirs is no second document, and the others may be gone."""
         self._changed: set[str] = set()
@@ -797,9 +799,16 @@ class _Run:
         self._failures.append(Failure(item.address, error.code, error.message))
         self._count("failed", item)
 
+    def catch_up(self) -> None:
+        """Report what was counted too soon after the last report, if anything: nothing further may come for long."""
+        if self._unreported:
+            self._report()
+
     def _report(self, *, now: bool = False) -> None:
+        self._unreported = True
         if not now and time.monotonic() - self._reported < REPORTED_EVERY:
             return
+        self._unreported = False
         self._reported = time.monotonic()
         self._checkpoint.seconds = time.monotonic() - self._began
         self._lease.report(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import aclosing
 from pathlib import Path
 
 import structlog
@@ -107,7 +108,6 @@ class Schedule:
         while True:
             try:
                 path = await asyncio.to_thread(self._folders.resolve, source.address)
-                await self._ingests.refresh(source.id, EVERYONE)
                 await self._changes(source, path)
             except TwinError as error:
                 _log.warning("watch.failed", source=source.id, reason=error.message)
@@ -118,5 +118,16 @@ class Schedule:
 
     async def _changes(self, source: Source, path: Path) -> None:
         milliseconds = max(50, int(self._settle * 1000))
-        async for _ in awatch(path, step=milliseconds, debounce=milliseconds * 5):
+        async with aclosing(awatch(path, step=milliseconds, debounce=milliseconds * 5)) as changes:
+            coming = asyncio.ensure_future(anext(changes))
+            try:
+                # Its first step begins to watch: what changes after the crawl has passed the place is not missed.
+                await asyncio.sleep(0)
+                await self._ingests.refresh(source.id, EVERYONE)
+                await coming
+            finally:
+                coming.cancel()
+                await asyncio.wait([coming])
             await self._ingests.refresh_after(source.id)
+            async for _ in changes:
+                await self._ingests.refresh_after(source.id)

@@ -52,12 +52,14 @@ def fuse(dense: Sequence[Hit], text: Sequence[Hit], weighted: Mapping[str, float
     for id, candidate in found.items():
         candidate.score = DENSE * near.get(id, 0.0) + (1 - DENSE) * worded.get(id, 0.0)
         sections[candidate.hit.chunk.document_id, candidate.hit.chunk.heading].append(candidate)
-    for members in sections.values():
-        together = DENSE * max(near.get(each.hit.chunk.id, 0.0) for each in members)
-        together += (1 - DENSE) * max(worded.get(each.hit.chunk.id, 0.0) for each in members)
-        lead = max(members, key=lambda each: each.score)
-        lead.score += SECTION * (together - lead.score)
-        heading = HEADING * share(weighted, lead.hit.chunk.heading)
+    held = share(weighted)
+    for (_, said), members in sections.items():
+        if len(members) > 1:
+            together = DENSE * max(near.get(each.hit.chunk.id, 0.0) for each in members)
+            together += (1 - DENSE) * max(worded.get(each.hit.chunk.id, 0.0) for each in members)
+            lead = max(members, key=lambda each: each.score)
+            lead.score += SECTION * (together - lead.score)
+        heading = HEADING * held(said)
         for each in members:
             each.score += heading
             each.scores["fused"] = each.score

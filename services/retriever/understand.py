@@ -169,7 +169,11 @@ def _filters(query: str, asked: Filter, facets: Facets) -> Iterator[_Found]:
 
 
 def _authors(query: str, facets: Facets) -> Iterator[_Found]:
+    said = query.casefold()
     for author in facets.authors:
+        # There may be thousands: a pattern of each would be compiled for every question.
+        if author.casefold() not in said:
+            continue
         name = re.escape(author)
         by = re.compile(
             rf"(?:\b(?:(?:{WRITING})\s+)?by\s+{name}(?![\w-])|,?\s*\baccording to\s+{name}(?![\w-]),?"
@@ -181,8 +185,9 @@ def _authors(query: str, facets: Facets) -> Iterator[_Found]:
 
 
 def _hosts(query: str, facets: Facets) -> Iterator[_Found]:
+    said = query.casefold()
     for source in facets.sources:
-        if "/" in source or "." not in source:
+        if "/" in source or "." not in source or source.casefold() not in said:
             continue
         found = re.search(
             rf"\b(?:on|from|at|in)\s+(?:https?://)?(?:www\.)?{re.escape(source)}(?![\w.-]*\w)/?", query, re.IGNORECASE
