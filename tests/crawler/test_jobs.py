@@ -22,38 +22,44 @@ from services.clients import Crawler, SourceSpec, UploadedFile
 from services.domain import EVERYONE, JobKind, JobState, Scope, document_id
 from services.errors import InvalidInput, NotFound, Overloaded, TooLarge, Unavailable
 from tests.crawler.conftest import Opener
-from tests.crawler.site import Reply, Request, Site, Writer, prose
+from tests.crawler.site import Reply, Site, prose
 from tests.crawler.test_folders import uploaded, words, write
 from tests.crawler.world import World, counts
 
 pytestmark = pytest.mark.asyncio(loop_scope="package")
 
 
-def linked(site: Site, pages: int) -> SourceSpec:
-    """A front page that links to so many others."""
+def linked(site: Site, pages: int, *, held: int | None = None) -> tuple[SourceSpec, asyncio.Event]:
+    """A front page that links to so many others, and what lets through those from number `held` on."""
+    gate = asyncio.Event()
     site.page("/", "".join(f"<a href='/{n}'>{n}</a>" for n in range(pages)) + prose(999))
     for number in range(pages):
         site.page(f"/{number}", prose(number))
-    return SourceSpec(site.url("/"), options={"depth": "1"})
+        if held is not None and number >= held:
+            site.gates[f"/{number}"] = gate
+    return SourceSpec(site.url("/"), options={"depth": "1"}), gate
 
 
 async def seen(world: World, id: str, count: int) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while (await world.crawler.ingests.get(id, EVERYONE)).sources[0].progress.seen < count:
             await asyncio.sleep(0.02)
 
 
 @pytest.mark.promise(1)
 async def test_a_cancelled_crawl_ends_soon_and_goes_on_where_it_stopped(open_crawler: Opener, site: Site) -> None:
-    """Cancel: within seconds, what came in stays. Retry: no page that is done with is fetched again."""
-    world = await open_crawler(crawler_host_delay=0.1)
-    crawl = await world.ingest(linked(site, 40), wait=False)
+    """Cancel: though pages hang, what came in stays. Retry: no page that is done with is fetched again."""
+    world = await open_crawler(crawler_host_delay=0.1, crawler_fetch_seconds=3600.0)
+    pages, gate = linked(site, 40, held=30)
+    crawl = await world.ingest(pages, wait=False)
     await seen(world, crawl.id, 8)
     await world.crawler.ingests.cancel(crawl.id, EVERYONE)
-    async with asyncio.timeout(5):
+    # Nothing lets the last pages through: only the cancellation ends the job.
+    async with asyncio.timeout(60):
         ended = await world.ended(crawl)
     assert ended.state is JobState.CANCELLED
-    assert 8 <= counts(ended)[0] < 40
+    assert 8 <= counts(ended)[0] <= 31
+    gate.set()
     again = await world.ended(await world.crawler.ingests.retry(crawl.id, EVERYONE))
     assert (again.state, counts(again)) == (JobState.DONE, (41, 0, 0, 0, 0))
     # A page that was being fetched when it was cancelled is fetched anew: at most one a slot.
@@ -63,10 +69,12 @@ async def test_a_cancelled_crawl_ends_soon_and_goes_on_where_it_stopped(open_cra
 
 async def test_a_stopped_crawler_hands_its_job_to_the_next(open_crawler: Opener, site: Site) -> None:
     """Graceful stop: the job is given back with its checkpoint, and another process ends it; all exactly once."""
-    world = await open_crawler(crawler_host_delay=0.05)
-    crawl = await world.ingest(linked(site, 30), wait=False)
+    world = await open_crawler()
+    pages, gate = linked(site, 30, held=10)
+    crawl = await world.ingest(pages, wait=False)
     await seen(world, crawl.id, 5)
     await world.close()
+    gate.set()
     other = await open_crawler()
     ended = await other.ended(crawl)
     new, changed, unchanged, *others = counts(ended)
@@ -160,31 +168,30 @@ async def test_time_left_and_totals_are_told(open_crawler: Opener, site: Site) -
 
 
 async def test_one_slow_host_does_not_hold_up_another(world: World, site: Site) -> None:
-    """Two sources: one's pages hang until they time out, the other is done long before."""
-
-    async def hangs(request: Request, writer: Writer) -> None:
-        await asyncio.sleep(3)
-
-    site.answers["/slow"] = hangs
+    """Two sources: one's page hangs for as long as the test likes, the other is done meanwhile."""
+    hanging = site.gates["/slow"] = asyncio.Event()
+    site.page("/slow", prose(2))
     site.page("/quick", prose(1))
     crawl = await world.ingest(site.url("/slow"), site.url("/quick"), wait=False)
-    async with asyncio.timeout(2.5):
-        while not await world.documents():
-            await asyncio.sleep(0.02)
-    await world.crawler.ingests.cancel(crawl.id, EVERYONE)
+    await world.until(site.url("/quick"))
+    hanging.set()
+    assert counts(await world.ended(crawl)) == (2, 0, 0, 0, 0)
 
 
 @pytest.mark.promise(2)
 async def test_a_document_deleted_during_its_ingest_stays_deleted(open_crawler: Opener, site: Site) -> None:
     """A delete that comes after the ingest began outweighs it, though the ingest was explicit."""
-    world = await open_crawler(crawler_host_delay=0.05)
-    spec = linked(site, 20)
+    world = await open_crawler()
+    spec, gate = linked(site, 20, held=19)
+    gate.set()
     await world.ingest(spec)
     victim = (await world.documents())[site.url("/19")]
+    gate.clear()
     crawl = await world.ingest(spec, wait=False)
     await seen(world, crawl.id, 2)
     await world.crawler.library.delete(victim.id, EVERYONE)
-    await world.ended(crawl)
+    gate.set()
+    assert (await world.ended(crawl)).state is JobState.DONE
     assert site.url("/19") not in await world.documents()
 
 

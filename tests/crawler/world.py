@@ -78,7 +78,7 @@ class World:
         page = await self.crawler.documents.find(DocumentQuery(scope=EVERYONE, state=state, limit=1000))
         return {each.url: each for each in page.documents}
 
-    async def until(self, address: str, seconds: float = 10.0) -> Document:
+    async def until(self, address: str, seconds: float = 60.0) -> Document:
         """The document of this address, once it is there."""
         async with asyncio.timeout(seconds):
             while (found := (await self.documents()).get(address)) is None:
@@ -105,7 +105,7 @@ async def open_world(
         "crawler_readers": 1,
         "crawler_look_seconds": 0.2,
         "crawler_settle_seconds": 0.1,
-        "crawler_fetch_seconds": 5.0,
+        "crawler_fetch_seconds": 60.0,
     }
     index = Indexing()
     made = settings.read(Settings, **{"data_dir": data_dir, **quick, **given})
