@@ -184,7 +184,7 @@ def _engine(context: Path) -> list[str]:
         environment = {**os.environ, "TWIN_DATA_DIR": str(CACHE.parent)}
         _run([sys.executable, "-m", "services.cli", "models", "fetch", "smollm2"], environment)
     shutil.copy(model, context / "model.gguf")
-    shutil.copytree(obtain("gomp").parents[2] / "lib", context / "lib", symlinks=True)
+    shutil.copytree(obtain("gomp"), context / "lib", symlinks=True)
     shutil.copy(ROOT / "locks/engine.txt", context / "lock.txt")
     for each in ("tests/__init__.py", "tests/servers/__init__.py", "tests/servers/tgi.py", "tests/servers/loopback.py",
                  "tests/cluster/__init__.py", "tests/cluster/engine.py"):  # fmt: skip

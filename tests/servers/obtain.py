@@ -270,7 +270,7 @@ PROGRAMS = {
     # What tests/cluster makes a Kubernetes of.
     "kubernetes": Program("1.34.4", "kube-apiserver", _kubernetes),
     # What xllamacpp wants of an image that has no compiler.
-    "gomp": Program("debian", "usr/share/doc/libgomp1", _debian("libgomp1")),
+    "gomp": Program("debian", "usr/lib", _debian("libgomp1")),
     "node": Program("debian", "usr/bin/containerd", _node),
     "pause": Program("1", "pause", _pause, PAUSE),
     "coredns": Program("1.12.4", "coredns", _installed("github.com/coredns/coredns@v1.12.4", "coredns")),

@@ -16,9 +16,9 @@ AUTHOR = f"helm-test-{secrets.token_hex(4)}"
 TEXT = """# The lighthouse
 
 The lighthouse of Karlovo was painted blue in the spring of 1987, because blue paint was all that the harbour had left.
-It was painted white again three years later.
+It has one keeper, who lives beside it.
 """
-QUESTION = "In which colour was the lighthouse of Karlovo painted in 1987, and why?"
+QUESTION = "What colour was the lighthouse of Karlovo painted in the spring of 1987?"
 BOUNDARY = "twin-helm-test"
 
 
@@ -47,7 +47,8 @@ def main() -> None:
             job = call("GET", f"/v1/ingest-jobs/{job['id']}")
         if job["state"] != "done":
             sys.exit(f"The text was not brought in: {json.dumps(job)}")
-        body = {"model": AUTHOR, "messages": [{"role": "user", "content": QUESTION}]}
+        # What is asked is whether all parts work: a small model's choice of words is left nothing to chance.
+        body = {"model": AUTHOR, "temperature": 0, "messages": [{"role": "user", "content": QUESTION}]}
         message = call("POST", "/v1/chat/completions", json.dumps(body).encode())["choices"][0]["message"]
         print(message["content"])
         cited = [each["url_citation"]["title"] for each in message.get("annotations", [])]
