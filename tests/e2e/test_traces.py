@@ -1,11 +1,14 @@
-"""One trace from a request to every service, store and engine, and from an ingest to its last chunk; no secret in any
-trace, metric or log (promise 11). Before a real Jaeger and a real Prometheus."""
+"""One trace from a request to every service, store and engine, and from an ingest to its last chunk (promise 11); no
+secret in any trace, metric, log, error or backup. Before a real Jaeger and a real Prometheus."""
 
 from __future__ import annotations
 
 import asyncio
 import json
+import os
 import secrets
+import sys
+import zipfile
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -16,13 +19,17 @@ import httpx
 import pytest
 import pytest_asyncio
 
+from services.gateway.auth import secret_hash
 from tests.generator import engine
-from tests.processes import Cluster, cluster, create_key
+from tests.processes import ROOT, Cluster, Process, cluster, create_key, free_port
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 CANARY = "canary" + secrets.token_hex(8)
-"""In the document, the question, the engine's key and the engine's answer: it may be in the stores and in answers."""
+"""In the document, the question and the engine's answer: it may be in the stores, in their backups and in answers."""
+ENGINE_KEY, LIMITS_PASSWORD, SITE_PASSWORD, WRONG_KEY = (f"secret{secrets.token_hex(8)}" for _ in range(4))
+"""Of the engine, in the URL of the limits' Redis, in an address that is crawled, and what no key is: in none of them."""
+SECRETS = (ENGINE_KEY, LIMITS_PASSWORD, SITE_PASSWORD, WRONG_KEY)
 TEXT = f"# Bees\n\nBees need fifteen kilograms of honey for the winter, says {CANARY}.\n"
 QUESTION = f"How much honey do bees need for the winter, {CANARY}?"
 
@@ -42,6 +49,7 @@ async def world(
     tmp_path_factory: pytest.TempPathFactory,
     jaeger_server: tuple[str, str],
     prometheus_server: tuple[str, str],
+    redis_server: str,
 ) -> AsyncIterator[World]:
     directory = tmp_path_factory.mktemp("twin")
     async with AsyncExitStack() as stack:
@@ -49,7 +57,10 @@ async def world(
         settings = {
             "TWIN_CRAWLER_FOLDERS": "*",
             "TWIN_LLM_URL": stub.url,
-            "TWIN_LLM_API_KEY": CANARY,
+            "TWIN_LLM_API_KEY": ENGINE_KEY,
+            # Redis takes any password of a user who needs none.
+            "TWIN_LIMITS_URL": f"redis://default:{LIMITS_PASSWORD}@{redis_server.partition('://')[2].rstrip('/')}/9",
+            "TWIN_CRAWLER_ALLOWED_NETWORKS": "127.0.0.0/8",
             "OTEL_EXPORTER_OTLP_ENDPOINT": jaeger_server[1],
             "OTEL_BSP_SCHEDULE_DELAY": "200",
         }
@@ -160,33 +171,97 @@ async def test_metrics_are_scraped(world: World) -> None:
         (world.targets / f"{CANARY}.json").unlink()
 
 
-async def test_no_secret_is_told(world: World) -> None:
-    """The key's secret, the engine's key, the question, the document and the answer are in no log, trace or metric;
-    nor in an error that a caller gets."""
+async def work(world: World) -> list[str]:
+    """Everything in which a secret is given: the ids of the requests' traces. What callers get tells none."""
     await ingest(world)
-    bodies = [
+    page = (
+        f"<html><title>Bees</title><body><article><p>{'A page of bees and their keepers. ' * 20}</p></article>".encode()
+    )
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        found = b"/page" in await reader.readuntil(b"\r\n\r\n")
+        status = b"200 OK" if found else b"404 Not Found"
+        head = b"HTTP/1.1 %s\r\nContent-Type: text/html\r\nConnection: close\r\nContent-Length: %d\r\n\r\n"
+        writer.write(head % (status, len(page)) + page)
+        await writer.drain()
+        writer.close()
+
+    answers, ends = [], []
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as site:
+        for port in (site.sockets[0].getsockname()[1], free_port()):
+            address = f"http://someone:{SITE_PASSWORD}@127.0.0.1:{port}/page"
+            answers.append(
+                await world.http.post("/v1/ingest-jobs", json={"author": "author", "sources": [{"address": address}]})
+            )
+            assert answers[-1].status_code == 202, answers[-1].text
+            job = {"state": "queued"}
+            async with asyncio.timeout(60):
+                while job["state"] in ("queued", "running"):
+                    await asyncio.sleep(0.1)
+                    answers.append(await world.http.get(answers[-1].headers.get("location", answers[-1].url.path)))
+                    job = answers[-1].json()
+            ends.append(job["state"])
+    assert ends == ["done", "failed"]
+    answers += [await world.http.get(f"/v1/{each}") for each in ("sources", "documents", "audit", "status", "api-keys")]
+    for body in (
         {"model": "author", "messages": [{"role": "user", "content": QUESTION}]},
         {"model": CANARY, "messages": []},
-    ]
-    ids = []
-    for body in bodies:
-        answer = await world.http.post("/v1/chat/completions", json=body)
-        ids.append(answer.headers["x-trace-id"])
-        if answer.status_code >= 400:
-            assert world.key not in answer.text
-    wrong = await world.http.get("/v1/status", headers={"Authorization": f"Bearer sk-twin-{CANARY}"})
+    ):
+        answers.append(await world.http.post("/v1/chat/completions", json=body))
+    wrong = await world.http.get("/v1/status", headers={"Authorization": f"Bearer sk-twin-{WRONG_KEY}"})
     assert wrong.status_code == 401
     assert CANARY not in wrong.text
-    ids.append(wrong.headers["x-trace-id"])
+    answers.append(wrong)
+    for each in answers:
+        assert not [secret for secret in (*SECRETS, world.key) if secret in each.text], each.text
+    return [each.headers["x-trace-id"] for each in answers[-3:]]
+
+
+async def test_no_secret_is_told(world: World) -> None:
+    """The key's secret, the engine's key, passwords in addresses, the question, the document and the answer are in no
+    log, trace or metric; nor is a secret in what a caller gets."""
+    ids = await work(world)
     await asyncio.sleep(1)
     told = [world.made.logs()]
     async with httpx.AsyncClient(trust_env=False) as plain:
         for id in ids:
             told.append((await plain.get(f"{world.jaeger}/api/traces/{id}")).text)
+        recent: dict[str, str | int] = {"service": "twin-crawler", "limit": 200}
+        told.append((await plain.get(f"{world.jaeger}/api/traces", params=recent)).text)
         for each in world.made.processes:
             told.append((await plain.get(f"http://127.0.0.1:{each.metrics}/metrics")).text)
     assert any("POST /v1/chat/completions" in text for text in told)
     for text in told:
-        assert CANARY not in text
-        assert world.key not in text
+        assert not [secret for secret in (CANARY, *SECRETS, world.key) if secret in text]
     assert ids[0] in told[0], "logs carry the trace's id"
+
+
+async def test_no_secret_is_in_a_backup(world: World) -> None:
+    """A backup holds documents, their bytes and the journal as they are, and of a key its hash; no secret of a key, an
+    engine or a store, and no password of an address that was crawled. Nor does what it says while it is made."""
+    await work(world)
+    revoked = (await world.http.post("/v1/api-keys", json={"name": "revoked", "role": "reader"})).json()
+    assert (await world.http.delete(f"/v1/api-keys/{revoked['id']}")).status_code == 200
+    place = world.made.directory / "backups"
+    place.mkdir()
+    gateway: Process = world.made.of("gateway")[0]
+    made = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "services.backup", "backup", str(place), cwd=ROOT, env=gateway.environment,
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+    )  # fmt: skip
+    said, _ = await made.communicate()
+    assert made.returncode == 0, said.decode()
+    (file,) = place.iterdir()
+    with zipfile.ZipFile(file) as opened:
+        entries = {each: opened.read(each) for each in opened.namelist()}
+    entries |= {"what it said": said, "the file as it is": await asyncio.to_thread(file.read_bytes)}
+    for kind in ("documents/", "blobs/", "journal/"):
+        assert [name for name, data in entries.items() if name.startswith(kind) and CANARY.encode() in data], kind
+    keys = b"".join(data for name, data in entries.items() if name.startswith("keys/"))
+    for secret in (world.key, revoked["secret"]):
+        assert secret_hash(secret).encode() in keys
+    for secret in (*SECRETS, world.key, revoked["secret"]):
+        bare = secret.removeprefix("sk-twin-").encode()
+        assert not [name for name, data in entries.items() if bare in data]
+    assert os.stat(file).st_mode & 0o077 == 0
+    assert CANARY.encode() not in said
