@@ -1,5 +1,6 @@
 """A Kubernetes of one node for tests, and what Twin's images and chart are tried on in it.
 
+    python -m tests.cluster able       whether it can run here; otherwise 1, and one line that says what is missing
     python -m tests.cluster up         builds what is missing, starts it, waits until the node is ready
     python -m tests.cluster load       builds Twin's images and those of the stores, and brings them in
     python -m tests.cluster status

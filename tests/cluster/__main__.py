@@ -1,4 +1,4 @@
-"""python -m tests.cluster up|load|status|down|kubectl [ARGUMENTS]"""
+"""python -m tests.cluster able|up|load|status|down|kubectl [ARGUMENTS]"""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 import sys
 import time
 
+from tests.cluster import able
 from tests.cluster.images import SERVICES, STORES, build_all
 from tests.cluster.kind import Kind, available
 from tests.cluster.node import Node
@@ -15,7 +16,7 @@ from tests.servers.obtain import Missing
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.cluster")
-    parser.add_argument("what", choices=("up", "load", "status", "down", "kubectl"))
+    parser.add_argument("what", choices=("able", "up", "load", "status", "down", "kubectl"))
     parser.add_argument("rest", nargs=argparse.REMAINDER, help="load: which images; kubectl: its arguments")
     given = parser.parse_args()
     cluster: Node | Kind = Kind() if available() else Node()
@@ -23,6 +24,8 @@ def main() -> int:
     try:
         if given.what == "kubectl":
             os.execv(cluster.kubectl[0], [*cluster.kubectl, *given.rest])
+        if given.what == "able" and isinstance(cluster, Node):
+            able.check()
         if given.what == "up":
             cluster.up()
             print(f"export KUBECONFIG='{cluster.kubeconfig}'")

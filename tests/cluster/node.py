@@ -17,6 +17,7 @@ from pathlib import Path
 
 import psutil
 
+from tests.cluster import able
 from tests.cluster.images import Builder
 from tests.servers.obtain import Missing, obtain
 
@@ -54,11 +55,7 @@ class Node:
         """Missing where it cannot be had, or a part does not start."""
         if len(self.running()) == len(PARTS):
             return
-        for each in ("ip", "openssl", "mount"):
-            if shutil.which(each) is None:
-                raise Missing(f"the test cluster needs the command {each}")
-        if os.geteuid() != 0:
-            raise Missing("the test cluster makes links, mounts and rules of the machine: it needs root")
+        able.check()
         self.down()
         for each in ("node", "kubernetes", "coredns", "pause"):
             obtain(each)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import subprocess
 import time
 from collections.abc import Iterator
@@ -180,47 +179,32 @@ def _pod(name: str, image: str, **container: Any) -> dict[str, Any]:
     return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "labels": {"app": name}}, "spec": spec}
 
 
-def _prometheus() -> list[dict[str, Any]]:
-    """Scrapes annotated pods as its community's chart does, and evaluates the chart's alerts."""
-    label = {"app.kubernetes.io/component": "component"}
-    pods = [
-        {"source_labels": ["__meta_kubernetes_pod_annotation_prometheus_io_scrape"], "action": "keep", "regex": "true"},
-        {"source_labels": ["__meta_kubernetes_pod_phase"], "action": "drop", "regex": "Pending|Succeeded|Failed"},
-        # One target a pod, whatever its ports are.
-        {"source_labels": ["__meta_kubernetes_pod_container_port_name"], "action": "keep", "regex": "metrics"},
-        {"source_labels": ["__meta_kubernetes_namespace"], "target_label": "namespace"},
-        *({"source_labels": [f"__meta_kubernetes_pod_label_{re.sub('[./]', '_', each)}"], "target_label": name}
-          for each, name in label.items()),
-    ]  # fmt: skip
-    scraped = {"job_name": "pods", "kubernetes_sd_configs": [{"role": "pod"}], "relabel_configs": pods}
-    config = {"global": {"scrape_interval": "5s", "evaluation_interval": "5s"}, "rule_files": ["/files/alerts.yaml"],
-              "scrape_configs": [scraped]}  # fmt: skip
+def _prometheus(pods: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Scrapes pods by their annotations, and evaluates the chart's alerts. (Debian's cannot ask Kubernetes for them.)"""
+    scraped = [
+        {
+            "targets": [f"{each['status']['podIP']}:{each['metadata']['annotations']['prometheus.io/port']}"],
+            "labels": {"namespace": SPACE, "component": _component(each)},
+        }
+        for each in pods
+        if each["metadata"].get("annotations", {}).get("prometheus.io/scrape") == "true"
+    ]
+    config = {
+        "global": {"scrape_interval": "5s", "evaluation_interval": "5s"},
+        "rule_files": ["/files/alerts.yaml"],
+        "scrape_configs": [{"job_name": "pods", "static_configs": scraped}],
+    }
     files = {"prometheus.yml": json.dumps(config), "alerts.yaml": (CHART / "files" / "alerts.yaml").read_text()}
     pod = _pod(
         "prometheus",
         name_of("prometheus"),
         args=["--config.file=/files/prometheus.yml", "--storage.tsdb.path=/tmp/data"],
+        readinessProbe={"httpGet": {"path": "/-/ready", "port": 9090}, "periodSeconds": 2},
         mounts=[{"name": "files", "mountPath": "/files"}],
         volumes=[{"name": "files", "configMap": {"name": "files"}}],
     )
-    pod["spec"]["serviceAccountName"] = "prometheus"
-    role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "view"}
-    who = [{"kind": "ServiceAccount", "name": "prometheus", "namespace": MONITORING}]
-    binding = {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding", "metadata": {"name": "prometheus"},
-               "roleRef": role, "subjects": who}  # fmt: skip
-    account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "prometheus"}}
-    return [
-        binding,
-        *(
-            _in(MONITORING, each)
-            for each in (
-                {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "files"}, "data": files},
-                account,
-                pod,
-                _service("prometheus", 9090),
-            )
-        ),
-    ]
+    config_map = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "files"}, "data": files}
+    return [_in(MONITORING, each) for each in (config_map, pod, _service("prometheus", 9090))]
 
 
 def _in(space: str, made: dict[str, Any]) -> dict[str, Any]:
@@ -264,7 +248,6 @@ def cluster() -> Iterator[Cluster]:
                 )
             )
         )
-        it.apply(*_prometheus())
         yield it
     finally:
         if not os.environ.get("TWIN_KEEP_CLUSTER"):
@@ -323,6 +306,8 @@ def test_its_own_test_passes(cluster: Cluster) -> None:
 def test_metrics_of_each_pod_are_collected(cluster: Cluster) -> None:
     """By their annotations alone each of Twin's pods is found and scraped; the alerts are evaluated on what they say,
     and none has anything to say."""
+    cluster.apply(*_prometheus(cluster.pods()))
+    cluster.kubectl("-n", MONITORING, "wait", "--for=condition=Ready", "pod/prometheus", "--timeout=120s")
     end = time.monotonic() + 60
     expected = dict.fromkeys(SERVICES, 2) | {"crawler-worker": 1, "feature-worker": 1}
     up: dict[str, int] = {}
