@@ -43,13 +43,14 @@ EVERYTHING = {
         "runbooks": "https://example.com/runbooks",
     },
 }
-CASES = [
-    pytest.param({}, (), id="default"),
-    pytest.param(EVERYTHING, (), id="everything"),
-    pytest.param({"vllm": {"enabled": True, "shards": 2}}, (), id="vllm"),
-    *(pytest.param({}, (each,), id=each.stem) for each in VALUES),
-]
-over_all = pytest.mark.parametrize(("values", "files"), CASES)
+TRIED: dict[str, tuple[object, tuple[Path, ...]]] = {
+    "default": ({}, ()),
+    "everything": (EVERYTHING, ()),
+    "vllm": ({"vllm": {"enabled": True, "shards": 2}}, ()),
+    **{each.stem: ({}, (each,)) for each in VALUES},
+}
+"""Values, and files under them."""
+over_all = pytest.mark.parametrize(("values", "files"), TRIED.values(), ids=TRIED.keys())
 
 
 def pods(objects: list[Object]) -> Iterator[tuple[str, dict[str, Any]]]:

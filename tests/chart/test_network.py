@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import ipaddress
+import json
 import re
+import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
-from tests.chart.conftest import ROOT, Object, Render
+from tests.chart.conftest import ROOT, Object, Render, program
 
 COMPONENT = "app.kubernetes.io/component"
 
@@ -144,3 +148,117 @@ def test_external_stores_are_reached_where_they_are(render: Render) -> None:
     out = str(_policies(objects)["retriever"]["egress"])
     assert "10.20.1.0/24" in out
     assert "10.20.0.0/24" not in out
+
+
+OUTSIDE = {
+    # namespace, its labels, the pod's labels, its address
+    "stranger": ("default", {}, {}, "10.244.9.1"),
+    "prometheus": ("monitoring", {"kubernetes.io/metadata.name": "monitoring"}, {}, "10.244.9.2"),
+    "dns": ("kube-system", {"kubernetes.io/metadata.name": "kube-system"}, {"k8s-app": "kube-dns"}, "10.244.9.3"),
+    "internet": ("elsewhere", {}, {}, "93.184.215.14"),
+    "metadata": ("elsewhere", {}, {}, "169.254.169.254"),
+    "intranet": ("elsewhere", {}, {}, "10.1.2.3"),
+}
+
+
+def _labels(objects: list[Object]) -> dict[str, dict[str, str]]:
+    """Of each component's pods, as they are rendered."""
+    found = {}
+    for each in objects:
+        match each["kind"]:
+            case "Deployment" | "StatefulSet" | "Job":
+                labels = each["spec"]["template"]["metadata"]["labels"]
+            case "CronJob":
+                labels = each["spec"]["jobTemplate"]["spec"]["template"]["metadata"]["labels"]
+            case "Pod":
+                labels = each["metadata"]["labels"]
+            case _:
+                continue
+        found[labels[COMPONENT]] = labels
+    return found
+
+
+def _probed(objects: list[Object], ports: set[int], directory: Path) -> set[tuple[str, str, int]]:
+    """What cyclonus says of pods that all listen everywhere: who reaches whom on which port."""
+    # As its table names them: with their namespaces.
+    people = [
+        (f"twin/{name}", "twin", labels, f"10.244.0.{at + 1}")
+        for at, (name, labels) in enumerate(_labels(objects).items())
+    ]
+    people += [(f"{space}/{name}", space, labels, address) for name, (space, _, labels, address) in OUTSIDE.items()]
+    model = {
+        "Probes": [{"Protocol": "TCP", "Port": port} for port in sorted(ports)],
+        "Resources": {
+            "Namespaces": {"twin": {"kubernetes.io/metadata.name": "twin"}}
+            | {space: labels for space, labels, _, _ in OUTSIDE.values()},
+            "Pods": [
+                {
+                    "Namespace": space,
+                    "Name": name.partition("/")[2],
+                    "Labels": labels,
+                    "IP": address,
+                    "Containers": [{"Name": f"port-{port}", "Port": port, "Protocol": "TCP"} for port in sorted(ports)],
+                }
+                for name, space, labels, address in people
+            ],
+        },
+    }
+    (directory / "model.json").write_text(json.dumps(model))
+    # It reads one object of each file.
+    (directory / "policies").mkdir()
+    for each in objects:
+        if each["kind"] == "NetworkPolicy":
+            (directory / "policies" / f"{each['metadata']['name']}.yaml").write_text(yaml.safe_dump(each))
+    command = [str(program("cyclonus")), "analyze", "--mode", "probe", "--policy-path", str(directory / "policies")]
+    done = subprocess.run(
+        [*command, "--probe-path", str(directory / "model.json")], capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    found = set()
+    tables = done.stdout.split("Combined:\n")[1:]
+    for port, text in zip(sorted(ports), tables[: len(ports)], strict=True):
+        lines = [line for line in text.partition("\n\n")[0].splitlines() if line.startswith("|")]
+        rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+        names = [name.lower() for name in rows[0][1:]]
+        assert sorted(names) == sorted(name for name, *_ in people)
+        for caller, *cells in rows[1:]:
+            assert set(cells) <= {".", "X"}, cells
+            for name, cell in zip(names, cells, strict=True):
+                if cell == "." and name != caller:
+                    found.add((caller.partition("/")[2], name.partition("/")[2], port))
+    return found
+
+
+DNS = {
+    "crawler",
+    "crawler-worker",
+    "feature",
+    "feature-worker",
+    "gateway",
+    "generator",
+    "migration",
+    "retriever",
+    "test",
+}
+
+
+def test_cyclonus_finds_the_table(render: Render, tmp_path: Path) -> None:
+    """Of the rendered pods and policies, on every port that any of them names: the documented table and no more."""
+    ports = {port for _, _, port in _table()}
+    within = {each for each in _probed(render(), ports, tmp_path) if not {each[0], each[1]} & OUTSIDE.keys()}
+    assert within == _table()
+
+
+def test_cyclonus_finds_who_is_outside(render: Render, tmp_path: Path) -> None:
+    """The internet is reached by who fetches, what is private by nobody; into Twin come askers, and Prometheus for metrics."""
+    found = _probed(render(), {53, 443, 8000, 9050, 9053, 50051}, tmp_path)
+    assert {(caller, port) for caller, called, port in found if called == "internet" and caller not in OUTSIDE} == {
+        ("crawler-worker", port) for port in (53, 443, 8000, 9050, 9053, 50051)
+    }
+    assert not {each for each in found if each[1] in ("intranet", "metadata") and each[0] not in OUTSIDE}
+    assert {caller for caller, called, _ in found if called == "dns" and caller not in OUTSIDE} == DNS
+    into = {each for each in found if each[0] in OUTSIDE and each[1] not in OUTSIDE}
+    assert into == {(outsider, "gateway", 8000) for outsider in OUTSIDE} | {
+        ("prometheus", "gateway", 9050),
+        ("prometheus", "retriever", 9053),
+    }
