@@ -35,6 +35,8 @@ class Engine:
     requests: list[dict[str, Any]] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
     cancelled: int = 0
+    written: int = 0
+    """Pieces, of all answers."""
     base: str = ""
 
     @property
@@ -57,6 +59,7 @@ class Engine:
         try:
             for piece in pieces:
                 chunk = {"object": "chat.completion.chunk", "choices": [{"index": 0, "delta": {"content": piece}}]}
+                self.written += 1
                 yield f"data: {json.dumps(chunk)}\n\n"
                 await asyncio.sleep(self.pause)
         except asyncio.CancelledError:
