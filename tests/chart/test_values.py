@@ -59,6 +59,8 @@ WRONG: list[tuple[str, Any]] = [
     ("tgi.maxTotalTokens", 10),
     ("vllm.quantize", "eetq"),
     ("tei.encoder.revision", "latest"),
+    ("mlflow.artifacts", "/mnt/artifacts"),
+    ("mlflow.accountAnnotations", "role"),
     ("gateway.replicas", 0),
     ("gateway.serviceType", "Ingress"),
     ("gateway.servicePort", 70000),

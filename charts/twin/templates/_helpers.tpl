@@ -62,15 +62,25 @@ readOnlyRootFilesystem: true
 capabilities: {drop: [ALL]}
 {{- end -}}
 
-{{- define "twin.serviceAccount" -}}
+{{/* (dict "root" $ "component" COMPONENT "annotations" ANNOTATIONS) */}}
+{{- define "twin.annotatedAccount" -}}
+{{- $it := list .root .component -}}
 apiVersion: v1
 kind: ServiceAccount
 metadata:
-  name: {{ include "twin.name" . }}
-  namespace: {{ (index . 0).Release.Namespace }}
-  labels: {{- include "twin.labels" . | nindent 4 }}
+  name: {{ include "twin.name" $it }}
+  namespace: {{ .root.Release.Namespace }}
+  labels: {{- include "twin.labels" $it | nindent 4 }}
+  {{- with .annotations }}
+  annotations: {{- toYaml . | nindent 4 }}
+  {{- end }}
 # None of Twin's pods talks to Kubernetes.
 automountServiceAccountToken: false
+{{- end -}}
+
+{{/* (list $ COMPONENT …) */}}
+{{- define "twin.serviceAccount" -}}
+{{- include "twin.annotatedAccount" (dict "root" (index . 0) "component" (index . 1)) -}}
 {{- end -}}
 
 {{/* ── Settings ────────────────────────────────────────────────────────────────────────────────── */}}
