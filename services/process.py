@@ -9,6 +9,7 @@ the truth. Does not know: which service it is.
 from __future__ import annotations
 
 import asyncio
+import gc
 import signal
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
@@ -66,6 +67,7 @@ async def serve(name: str, address: str, metrics: str, made: Service, given: Set
             telemetry.serve_metrics(metrics)
         watching = asyncio.create_task(watch(made.ask, server.set_serving))
         await made.start()
+        settle()
         log.info("serving", service=name, address=address)
         await asked.wait()
         log.info("draining", service=name)
@@ -79,6 +81,13 @@ async def serve(name: str, address: str, metrics: str, made: Service, given: Set
         await asyncio.gather(server.stop(given.drain_seconds), made.rest(given.drain_seconds))
         await made.stop(0)
         telemetry.flush_traces()
+
+
+def settle() -> None:
+    """Take what the start has made out of the garbage collector's sight, for it stays until the end: to look through it
+    all holds up every call for .05 to .1 s, every few seconds of load."""
+    gc.collect()
+    gc.freeze()
 
 
 async def watch(ask: Callable[[], Awaitable[None]], tell: Callable[[bool], Awaitable[None]]) -> None:

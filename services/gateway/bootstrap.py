@@ -18,7 +18,7 @@ import structlog
 import uvicorn
 from fastapi import FastAPI
 
-from services import clients, rpc, telemetry
+from services import clients, process, rpc, telemetry
 from services.adapters import open_adapter
 from services.errors import Misconfigured, Unavailable
 from services.gateway.api import create_app
@@ -183,6 +183,7 @@ async def serve(settings: Settings) -> None:
     try:
         if settings.gateway_metrics:
             telemetry.serve_metrics(settings.gateway_metrics)
+        process.settle()
         serving = asyncio.create_task(server.serve([await gateway.bind()]))
         waiting = asyncio.create_task(asked.wait())
         await asyncio.wait({serving, waiting}, return_when=asyncio.FIRST_COMPLETED)
