@@ -49,7 +49,7 @@ def render() -> Render:
         if key not in made:
             done = run_helm(values or {}, *files)
             assert done.returncode == 0, done.stderr
-            made[key] = [each for each in yaml.safe_load_all(done.stdout) if each]
+            made[key] = [each for each in yaml.load_all(done.stdout, Loader=yaml.CSafeLoader) if each]
         return made[key]
 
     return rendered

@@ -26,7 +26,7 @@ CRITICAL = 1
 @over_all
 def test_no_critical_finding_without_a_reason(render: Render, values: object, files: tuple[Path, ...]) -> None:
     """Every check of kube-score, on every object that it knows."""
-    text = yaml.safe_dump_all(render(values, *files))
+    text = yaml.dump_all(render(values, *files), Dumper=yaml.CSafeDumper)
     # No limit of the CPU: it only slows down what has room, and requests share out what there is.
     score = [str(program("kube-score")), "score", "--ignore-container-cpu-limit"]
     command = [*score, "--output-format", "json", "--output-version", "v2", "-"]
