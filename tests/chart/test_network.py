@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from tests.chart.conftest import ROOT, Object, Render, program
+from tests.chart.test_chart import TRIED
 
 COMPONENT = "app.kubernetes.io/component"
 
@@ -247,6 +248,18 @@ def test_cyclonus_finds_the_table(render: Render, tmp_path: Path) -> None:
     ports = {port for _, _, port in _table()}
     within = {each for each in _probed(render(), ports, tmp_path) if not {each[0], each[1]} & OUTSIDE.keys()}
     assert within == _table()
+
+
+@pytest.mark.parametrize("name", ["everything", "gpu", "laptop", "aws"])
+def test_cyclonus_agrees_with_the_own_evaluation(render: Render, tmp_path: Path, name: str) -> None:
+    """Under other values too: among pods that are rendered, on ports that any policy names."""
+    values, files = TRIED[name]
+    objects = render(values, *files)
+    own = {each for each in _graph(objects) if {each[0], each[1]} <= _labels(objects).keys()}
+    found = _probed(objects, {port for _, _, port in own}, tmp_path)
+    # Not so the own one: an open port is open within the release too.
+    open_to_all = {each for each in found if each[1:] == ("gateway", 8000)}
+    assert {each for each in found - open_to_all if not {each[0], each[1]} & OUTSIDE.keys()} == own - open_to_all
 
 
 def test_cyclonus_finds_who_is_outside(render: Render, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.chart.conftest import ROOT
+from tests.chart.conftest import ROOT, program
 
 HELM = """\
 import json, sys
@@ -174,3 +174,13 @@ def test_back_twice_goes_further_back(cluster: Cluster) -> None:
     done = cluster.deploy("back")
     assert done.returncode == 1
     assert "before 1" in done.stderr
+
+
+def test_helm_has_every_option_that_is_given(cluster: Cluster) -> None:
+    """Of what the stand-in takes, helm itself knows each word that begins with dashes."""
+    cluster.say(test=1)
+    cluster.deploy("up", "oci://registry/twin", "--version", "1.2.3", "--values", "a.yaml")
+    for asked in cluster.state["asked"]:
+        done = subprocess.run([str(program("helm")), asked[0], "--help"], capture_output=True, text=True)
+        for option in [each for each in asked if each.startswith("--")]:
+            assert f"{option} " in done.stdout or f"{option}\n" in done.stdout, (asked[0], option)
