@@ -54,7 +54,7 @@ class OwnRedis:
         self._process = subprocess.Popen(
             [*self._plan.arguments, *options], env={**os.environ, **self._plan.environment}, stdout=subprocess.DEVNULL
         )
-        end = time.monotonic() + 20
+        end = time.monotonic() + 60
         while not self._answers():
             assert time.monotonic() < end
             assert self._process.poll() is None

@@ -99,7 +99,7 @@ async def test_away_and_back(weaviate_url: str) -> None:
             )
             failed = await asyncio.gather(*calls, return_exceptions=True)
             assert [type(each) for each in failed] == [Unavailable] * 3
-            assert time.monotonic() - began < 2 * index_weaviate.PATIENCE
+            assert time.monotonic() - began < 6 * index_weaviate.PATIENCE
             await wire.mend()
             assert [each.name for each in await meanwhile.manifests()] == ["first"]
         assert found(await index.text("lasting", 1, EVERYONE, Filter())) == ["lasting"]

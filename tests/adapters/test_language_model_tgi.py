@@ -134,6 +134,7 @@ async def test_tells_its_queue(tmp_path: Path) -> None:
 async def test_closing_stops_the_engine_at_once(tmp_path: Path) -> None:
     """Of twenty streams that are left after their first piece, the engine goes on with none: by closing the iterator,
     and by cancelling who reads it."""
+    # What was not stopped, but ended by itself, is not counted.
     with tgi.running(tgi.Tgi(saying("word " * 2000), pause=0.02)) as stub:
         model = await opened(stub.url, tmp_path)
 
@@ -157,7 +158,7 @@ async def test_closing_stops_the_engine_at_once(tmp_path: Path) -> None:
             each.cancel()
         await asyncio.gather(*readers, return_exceptions=True)
         began = time.perf_counter()
-        while stub.cancelled < 20 and time.perf_counter() - began < 5:
+        while stub.cancelled < 20 and time.perf_counter() - began < 60:
             await asyncio.sleep(0.01)
         assert stub.cancelled == 20
         await model.close()

@@ -68,7 +68,7 @@ class Answers:
     async def __call__(self) -> None:
         self.count += 1
 
-    async def more(self, seconds: float = 20.0) -> None:
+    async def more(self, seconds: float = 60.0) -> None:
         before = self.count
         await eventually(lambda: self.count > before, seconds)
 
@@ -99,10 +99,12 @@ async def test_a_ring_crosses_processes(redis_url: str, answers: Answers, elsewh
 async def test_a_dead_redis_holds_nobody_up(answers: Answers, tmp_path: Path) -> None:
     """A ring returns at once, and who listens in the same process answers all the same."""
     queue = await opened("redis://127.0.0.1:9/0", answers, tmp_path)
-    began = time.monotonic()
+    seconds = []
     for _ in range(100):
+        began = time.monotonic()
         await queue.ring("crawl")
-    assert time.monotonic() - began < 0.5
+        seconds.append(time.monotonic() - began)
+    assert sorted(seconds)[90] < 0.05
     await eventually(lambda: answers.count > 0)
     await queue.close()
 
@@ -136,6 +138,7 @@ async def test_a_deaf_worker_is_replaced(
     await queue.ring("crawl")
     await eventually(lambda: answers.count > 0)
     bell = queue_redis._bells[redis_url]
+    await eventually(lambda: bell._worker is not None)
     deaf = bell._worker
     assert deaf is not None
     deaf._worker.stop()

@@ -248,7 +248,7 @@ def test_processes_share_one_new_file(tmp_path: Path) -> None:
         )
         for name in "abcd"
     ]
-    outputs = [process.communicate(timeout=60) for process in processes]
+    outputs = [process.communicate(timeout=250) for process in processes]
     assert [process.returncode for process in processes] == [0] * 4, outputs
     claimed = [line for out, _ in outputs for line in out.splitlines() if line]
     assert sorted(claimed) == sorted(f"{name} {n}" for name in "abcd" for n in range(100))

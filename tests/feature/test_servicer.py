@@ -121,7 +121,7 @@ async def test_workers_do_the_jobs(running: Feature, tmp_path: Path) -> None:
     channel = rpc.connect(server.address)
     feature = clients.Feature(channel)
     await feature.featurize(wanted)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(100):
         while len((await running.documents.find(INDEXED)).documents) < 20:
             await asyncio.sleep(0.05)
         job = await feature.reindex()
@@ -143,7 +143,7 @@ async def test_a_new_index_is_filled_with_what_is_there(tmp_path: Path) -> None:
             await made.documents.save(document, text=TEXT)
         # Its own sweep may have been faster.
         await sweep(made.documents, made.jobs, made.generations, made.featurizer, settled=-1.0)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(100):
             while not await (await made.generations.current())[0].index.versions([id]):
                 await asyncio.sleep(0.05)
         await made.stop()

@@ -115,6 +115,7 @@ class Services:
 
     def __init__(self) -> None:
         self.goes_on = False
+        self.waiting = asyncio.Event()
         """Whether a watched job has no end."""
         self.documents = {f"document-{name}": document(f"document-{name}", name) for name in ("alpha", "beta")}
         self.sources = {
@@ -187,6 +188,7 @@ class Services:
         yield wire.to_wire(crawl, c.Crawl)
         yield wire.to_wire(crawl, c.Crawl)
         if self.goes_on:
+            self.waiting.set()
             await asyncio.Event().wait()
         yield wire.to_wire(_ended(crawl, JobState.DONE), c.Crawl)
 

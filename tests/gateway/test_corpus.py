@@ -163,9 +163,11 @@ async def test_progress_of_a_gateway_that_stops(world: World) -> None:
     world.services.goes_on = True
     body = {"author": "alpha", "sources": ["https://example.org"]}
     job = (await world.admin.post("/v1/ingest-jobs", json=body)).json()
-    asyncio.get_running_loop().call_later(0.2, world.gateway.drain.over.set)
-    async with asyncio.timeout(5):
-        response = await world.admin.get(f"/v1/ingest-jobs/{job['id']}/events")
+    async with asyncio.timeout(60):
+        asking = asyncio.create_task(world.admin.get(f"/v1/ingest-jobs/{job['id']}/events"))
+        await world.services.waiting.wait()
+        world.gateway.drain.over.set()
+        response = await asking
     last = dict(line.split(": ", 1) for line in response.text.strip().split("\n\n")[-1].splitlines())
     assert (last["event"], last["retry"]) == ("progress", "1000")
     assert json.loads(last["data"]) == job

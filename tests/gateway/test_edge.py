@@ -189,19 +189,19 @@ async def test_the_table_has_each_route_once() -> None:
 
 
 async def test_an_answer_does_not_wait_for_an_acknowledgement(world: World, served: str) -> None:
-    """Head and body go out at once (no Nagle): on one kept connection a small answer takes far less than the 40 ms
-    after which a client acknowledges by itself."""
+    """Head and body go out at once (no Nagle): on one kept connection a small answer takes less than the 40 ms after
+    which a client acknowledges by itself. Where it waits for that, every answer after the first few does."""
     host, port = served.removeprefix("http://").split(":")
     reader, writer = await asyncio.open_connection(host, int(port))
     seconds = []
-    for _ in range(10):
+    for _ in range(30):
         began = time.perf_counter()
         writer.write(f"GET /healthz HTTP/1.1\r\nHost: localhost:{port}\r\n\r\n".encode())
         await reader.readuntil(b"\r\n\r\n")
         await reader.readexactly(len('{"status":"ok"}'))
         seconds.append(time.perf_counter() - began)
     writer.close()
-    assert sorted(seconds)[5] < 0.03
+    assert min(seconds[5:]) < 0.035
 
 
 async def test_a_taken_address_says_what_to_do(make_world: Make) -> None:

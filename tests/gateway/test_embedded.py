@@ -107,7 +107,7 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Filled]:
         with httpx.Client(base_url=running.address, headers=headers, timeout=60) as client:
             made = client.post("/v1/documents", data={"author": "alpha"}, files={"file": ("notes.md", NOTES.encode())})
             assert made.status_code == 202, made.text
-            until = time.monotonic() + 30
+            until = time.monotonic() + 120
             job = made.json()
             while job["state"] in ("queued", "running") and time.monotonic() < until:
                 time.sleep(0.05)

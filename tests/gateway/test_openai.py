@@ -128,9 +128,9 @@ async def test_leaving_stops_the_work(world: World, client: AsyncOpenAI, questio
         world.services.closed.clear()
         world.services.generating.clear()
         asking = asyncio.create_task(ask(streaming))
-        await asyncio.wait_for(world.services.generating.wait(), 5)
+        await asyncio.wait_for(world.services.generating.wait(), 30)
         asking.cancel()
-        await asyncio.wait_for(world.services.closed.wait(), 5)
+        await asyncio.wait_for(world.services.closed.wait(), 30)
 
 
 REFUSED = [

@@ -63,9 +63,14 @@ async def test_every_job_ends_exactly_once(tmp_path: Path) -> None:
     def start() -> subprocess.Popen[bytes]:
         return subprocess.Popen([sys.executable, "-c", textwrap.dedent(WORKER), str(tmp_path)], stdout=subprocess.PIPE)
 
+    async def working(pid: int) -> bool:
+        """Whether that worker has claimed something; or there is nothing more to claim."""
+        held = await jobs.find(EVERYONE, kind=JobKind.FEATURIZE, states=[JobState.RUNNING, JobState.QUEUED], limit=JOBS)
+        return not held or any(f"-{pid}-" in (each.worker or "") for each in held if each.state is JobState.RUNNING)
+
     workers = [start(), start()]
     kills = 0
-    end = time.monotonic() + 60
+    end = time.monotonic() + 250
     try:
         while (await jobs.counts("p")) != {(JobKind.FEATURIZE, JobState.DONE): JOBS}:
             assert time.monotonic() < end, await jobs.counts("p")
@@ -73,6 +78,8 @@ async def test_every_job_ends_exactly_once(tmp_path: Path) -> None:
                 victim = workers.pop(0)
                 assert victim.stdout is not None
                 await asyncio.to_thread(victim.stdout.readline)
+                while await working(victim.pid) is False:
+                    await asyncio.sleep(0.002)
                 await asyncio.sleep(random.uniform(0.0, 0.15))
                 victim.send_signal(signal.SIGKILL)
                 await asyncio.to_thread(victim.communicate)
