@@ -148,6 +148,8 @@ class Checkpoint:
     """Of the ingest, at this source: each retry of a crawl that went through is a job of its own."""
     done: bytearray = field(default_factory=bytearray)
     """6 bytes of hash for each web address that is done with."""
+    ready: list[tuple[str, int, str]] = field(default_factory=list)
+    """Versions (document, number, author) that came in and that the feature service has not been told of yet."""
 
     @classmethod
     def read(cls, text: str) -> Checkpoint:
@@ -160,6 +162,7 @@ class Checkpoint:
             counts=tuple(known.get("counts", ())),
             attempt=known.get("attempt", 0),
             done=bytearray(base64.b64decode(known.get("done", ""))),
+            ready=[(document, version, author) for document, version, author in known.get("ready", ())],
         )
 
     def write(self) -> str:
@@ -170,6 +173,8 @@ class Checkpoint:
             known |= {"passed": self.passed, "after": self.after, "counts": self.counts}
         if self.done:
             known["done"] = base64.b64encode(self.done).decode()
+        if self.ready:
+            known["ready"] = self.ready
         return json.dumps(known)
 
 
@@ -229,7 +234,7 @@ class _Run:
         self._handled: set[str] = set()
         """Ids met in this run: another address of theirs is no second document, and the others may be gone."""
         self._changed: set[str] = set()
-        self._ready: list[tuple[str, int, str]] = []
+        self._ready = self._checkpoint.ready
         self._handing_on = asyncio.Lock()
         self._first_failure: TwinError | None = None
         self._owners: dict[str, Source | None] = {}
@@ -612,13 +617,17 @@ class _Run:
             else:
                 raise Conflict("A document was written by others again and again.")
             await self._.documents.sketch(id, author, () if original else read.bands)
+        # Before it is marked as done with: whatever happens then, it is handed on.
+        if _is_waiting(saved):
+            self._note(saved)
         if record is not None and record.deleted_at is None:
             if changed:
                 self._changed.add(id)
             self._count("changed" if changed else "unchanged", item)
         else:
             self._count("new", item)
-        await self._featurize_if_needed(saved)
+        if len(self._ready) >= _HANDED_ON:
+            await self._hand_on()
 
     def _check_deleted_meanwhile(self, record: Document) -> None:
         if not is_gone(record) and not (
@@ -715,14 +724,14 @@ class _Run:
         await self._featurize_if_needed(record)
 
     async def _featurize_if_needed(self, document: Document) -> None:
-        # A duplicate that was searchable is handed on too: the feature service takes its chunks.
-        withdrawn = document.duplicate_of is not None and document.indexed_version is not None
-        waiting = document.duplicate_of is None and document.indexed_version != document.version
-        if withdrawn or (waiting and document.failure is None):
+        if _is_waiting(document):
             await self._featurize(document)
 
-    async def _featurize(self, document: Document) -> None:
+    def _note(self, document: Document) -> None:
         self._ready.append((document.id, document.version, document.author))
+
+    async def _featurize(self, document: Document) -> None:
+        self._note(document)
         if len(self._ready) >= _HANDED_ON:
             await self._hand_on()
 
@@ -827,6 +836,14 @@ class _Failed(Exception):
 
     def __init__(self, error: TwinError) -> None:
         self.error = error
+
+
+def _is_waiting(document: Document) -> bool:
+    """Whether the feature service has something to do for it."""
+    # A duplicate that was searchable is handed on too: the feature service takes its chunks.
+    withdrawn = document.duplicate_of is not None and document.indexed_version is not None
+    waiting = document.duplicate_of is None and document.indexed_version != document.version
+    return withdrawn or (waiting and document.failure is None)
 
 
 def _fetched(item: Item, fetched: Fetched) -> _Found:

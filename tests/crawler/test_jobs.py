@@ -391,3 +391,14 @@ async def test_an_author_with_sources_only_is_listed(world: World, tmp_path: Pat
     library = world.crawler.library
     assert [(each.name, each.documents, each.sources) for each in await library.authors(EVERYONE)] == [("beta", 0, 1)]
     assert await library.authors(Scope(authors=("alpha",))) == []
+
+
+async def test_what_came_in_while_the_feature_service_was_away_is_handed_on(open_crawler: Opener, site: Site) -> None:
+    """Its page is done with and not fetched again; the next attempt hands it on, and the ingest ends after that."""
+    world = await open_crawler()
+    site.page("/", prose(1))
+    world.index.refuse.append(Unavailable("away"))
+    crawl = await world.ingest(site.url("/"))
+    assert (crawl.state, counts(crawl)) == (JobState.DONE, (1, 0, 0, 0, 0))
+    document = (await world.documents())[site.url("/")]
+    assert world.index.handed_on == [(document.id, document.version)]
