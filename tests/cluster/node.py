@@ -72,6 +72,10 @@ class Node:
         _run(["ip", "addr", "add", f"{ADDRESS}/32", "dev", "node0"])
         _run(["ip", "link", "set", "node0", "up"])
         FORWARD.write_text("1")
+        # What no rule of a Service took (kube-proxy writes its two tables one after the other) must not leave the machine:
+        # whoever is out there may answer.
+        astray = ["FORWARD", "-d", SERVICES, "-m", "comment", "--comment", "TWIN-astray", "-j", "REJECT"]
+        _run([str(DIRECTORY / "bin/iptables"), "-A", *astray], environment=self._environment())
         self._certify()
         self._write_files()
         for name in PARTS:

@@ -333,6 +333,23 @@ def test_metrics_of_each_pod_are_collected(cluster: Cluster) -> None:
     }
 
 
+def test_nothing_broke_unseen(cluster: Cluster) -> None:
+    """No pod was restarted, and none has a traceback in its log: what an image lacks is not worked around in silence."""
+    restarted = {
+        each["metadata"]["name"]: state["restartCount"]
+        for each in cluster.pods()
+        for state in each["status"].get("containerStatuses", [])
+        if state["restartCount"]
+    }
+    assert restarted == {}
+    names = [
+        each["metadata"]["name"] for each in cluster.pods() if _component(each).removesuffix("-worker") in SERVICES
+    ]
+    logs = {name: cluster.kubectl("-n", SPACE, "logs", name) for name in names}
+    assert len(logs) == 12
+    assert {name: log[-2000:] for name, log in logs.items() if "Traceback" in log} == {}
+
+
 def test_memory_at_rest(cluster: Cluster) -> None:
     """What each pod holds is told by the node, and none is near its limit."""
     node = cluster.kubectl("get", "nodes", "-o", "jsonpath={.items[0].metadata.name}")
