@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import typer
@@ -28,6 +28,7 @@ def doctor(url: Url = None, api_key: ApiKey = None, as_json: Json = False) -> No
         try:
             async with connect(url, api_key) as api:
                 status = await api.get("/v1/status")
+                search = await api.post("/v1/search", {"query": "Does the reranker answer?", "k": 1, "rerank": True})
         except TwinError as error:
             return [Check("gateway", False, error.message)]
         index = status["index"]
@@ -38,6 +39,7 @@ def doctor(url: Url = None, api_key: ApiKey = None, as_json: Json = False) -> No
                 f"{url}, Twin {status['version']}, key {status['key']['name']} ({status['key']['role']})",
             ),
             Check("index", True, f"{index['documents']} documents, {index['chunks']} chunks, {index['encoder']}"),
+            _reranked(search),
             Check("answers", True, f"{status['answers']}. {status['answers_hint']}"),
         ]
 
@@ -53,6 +55,17 @@ def doctor(url: Url = None, api_key: ApiKey = None, as_json: Json = False) -> No
             if each.mend:
                 out.print(f"                  {each.mend}", markup=False)
     raise typer.Exit(0 if all(each.ok for each in found) else 1)
+
+
+def _reranked(search: dict[str, Any]) -> Check:
+    """Whether a search that asked for it was reranked, by its own word. With nothing indexed nothing was to be read."""
+    from services.embedded import Check
+
+    detail = next((str(each["detail"]) for each in search["steps"] if each["name"] == "rerank"), "none")
+    tried = [each for each in search["passages"] if "rerank" in each["scores"]]
+    if not tried and "failed" in detail:
+        return Check("reranker", False, detail, "searches go on without it meanwhile")
+    return Check("reranker", True, detail)
 
 
 async def ollama(address: str = "http://127.0.0.1:11434") -> Check:
