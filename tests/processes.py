@@ -65,7 +65,11 @@ class Process:
             if await self.serves():
                 return
             await asyncio.sleep(0.1)
-        raise AssertionError(f"{self.service} {self.number} is not ready:\n{self.tail()}")
+        if self.running is not None and self.running.poll() is None:
+            # It says where it is (PYTHONFAULTHANDLER).
+            self.signal(signal.SIGABRT)
+            await asyncio.to_thread(self.running.wait)
+        raise AssertionError(f"{self.service} {self.number} is not ready:\n{self.tail(80)}")
 
     async def serves(self, *, identity: rpc.Identity | str | None = "own") -> bool:
         """Whether it says so, to who proves this identity (None: to anybody)."""
@@ -158,7 +162,8 @@ async def cluster(
             else:
                 own |= {f"TWIN_{name.upper()}_ADDRESS": f"127.0.0.1:{port}"}
             environment = {**inherited, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'proto'}", "TWIN_DATA_DIR":
-                           str(directory), "TWIN_DRAIN_LINGER_SECONDS": "0.5", **addresses, **settings, **own}  # fmt: skip
+                           str(directory), "TWIN_DRAIN_LINGER_SECONDS": "0.5", "PYTHONFAULTHANDLER": "1",
+                           **addresses, **settings, **own}  # fmt: skip
             log = directory / f"{name}-{number}.log"
             made.processes.append(Process(name, number, port, metrics, environment, log))
     try:
