@@ -36,6 +36,7 @@ from services.domain import (
     Source,
     Usage,
 )
+from services.errors import Conflict, InvalidInput
 
 Vectors = npt.NDArray[np.float32]
 
@@ -254,6 +255,21 @@ class IndexedDocument:
     byline: str = ""
     language: str | None = None
     published: str | None = None
+
+
+def refuse_older(document: IndexedDocument, searchable: int | None) -> None:
+    """Conflict where a newer version than this is searchable."""
+    if searchable is not None and searchable > document.version:
+        raise Conflict(f"Version {searchable} of the document is searchable: {document.version} is too late.")
+
+
+def refuse_odd(vector: Vectors, dimensions: int) -> None:
+    """InvalidInput for what is no vector of the index's encoder."""
+    if vector.shape != (dimensions,) or not np.isfinite(vector).all():
+        raise InvalidInput(
+            f"A vector of shape {vector.shape} is not {dimensions} finite numbers: "
+            "encode with the encoder that the index names."
+        )
 
 
 class Index(Protocol):

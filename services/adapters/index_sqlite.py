@@ -41,7 +41,7 @@ from services.adapters import words
 from services.adapters.sqlite import Database
 from services.domain import Chunk, EncoderIdentity, Facets, Filter, Hit, Manifest, Scope, Thresholds
 from services.errors import Conflict, InvalidInput, NotFound
-from services.ports import Index, IndexedDocument, Indexes, Vectors
+from services.ports import Index, IndexedDocument, Indexes, Vectors, refuse_odd, refuse_older
 
 T = TypeVar("T")
 
@@ -243,7 +243,7 @@ class SqliteIndex:
             number, searchable = self._document(connection, document)
             if searchable == document.version:
                 return
-            _refuse_older(document, searchable)
+            refuse_older(document, searchable)
             for chunk in chunks:
                 connection.execute(
                     f"INSERT INTO {self._t}_places VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) "
@@ -271,7 +271,7 @@ class SqliteIndex:
             number, searchable = self._document(connection, document)
             if searchable == document.version:
                 return
-            _refuse_older(document, searchable)
+            refuse_older(document, searchable)
             staged = connection.execute(
                 f"SELECT count(*) FROM {self._t}_places WHERE document = ? AND version = ?", (number, document.version)
             ).get
@@ -564,11 +564,7 @@ class SqliteIndex:
         return await self._database.write(present)
 
     def _bytes(self, vector: Vectors) -> bytes:
-        if vector.shape != (self._dimensions,) or not np.isfinite(vector).all():
-            raise InvalidInput(
-                f"A vector of shape {vector.shape} is not {self._dimensions} finite numbers: "
-                "encode with the encoder that the index names."
-            )
+        refuse_odd(vector, self._dimensions)
         return np.ascontiguousarray(vector, dtype="<f4").tobytes()
 
     def _document(self, connection: apsw.Connection, document: IndexedDocument) -> tuple[int, int | None]:
@@ -810,11 +806,6 @@ def _manifest(text: str) -> Manifest:
         thresholds=None if thresholds is None else Thresholds(**thresholds),
         **values,
     )
-
-
-def _refuse_older(document: IndexedDocument, searchable: int | None) -> None:
-    if searchable is not None and searchable > document.version:
-        raise Conflict(f"Version {searchable} of the document is searchable: {document.version} is too late.")
 
 
 def _hit(row: tuple[apsw.SQLiteValue, ...], score: float) -> Hit:

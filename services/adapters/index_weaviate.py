@@ -73,7 +73,7 @@ from weaviate.exceptions import UnexpectedStatusCodeError, WeaviateBaseError
 from services.adapters import address, words
 from services.domain import Chunk, EncoderIdentity, Facets, Filter, Hit, Manifest, Scope, Thresholds, digest
 from services.errors import Conflict, InvalidInput, Misconfigured, NotFound, Unavailable
-from services.ports import Index, IndexedDocument, Indexes, Vectors
+from services.ports import Index, IndexedDocument, Indexes, Vectors, refuse_odd, refuse_older
 
 T = TypeVar("T")
 
@@ -493,7 +493,7 @@ class WeaviateIndex:
         searchable = max(published, default=None)
         if searchable == document.version:
             return
-        _refuse_older(document, searchable)
+        refuse_older(document, searchable)
         copied = await self.vectors([chunk.id for chunk in chunks if chunk.id not in given])
         rows = {**{id: row.tolist() for id, row in copied.items()}, **given}
         for chunk in chunks:
@@ -509,7 +509,7 @@ class WeaviateIndex:
         _, published = await self._versions_of(document.id)
         searchable = max(published, default=None)
         if searchable != document.version:
-            _refuse_older(document, searchable)
+            refuse_older(document, searchable)
             there = await self._count(_equal("document", document.id) & _equal("version", document.version))
             if there != chunks:
                 raise Conflict(
@@ -521,7 +521,7 @@ class WeaviateIndex:
                 # A newer one was published between the look and the write.
                 id = _id(PUBLISHED, document.id, str(document.version))
                 await self._server.call(lambda client: self._versions_for_writing(client).data.delete_by_id(id))
-                _refuse_older(document, max(published))
+                refuse_older(document, max(published))
         older = _equal("document", document.id) & Where.by_property("version").less_than(document.version)
         done = _equal("document", document.id) & _equal("version", document.version) & _equal("state", STAGED)
         await self._delete(self._versions_for_writing, Where.any_of([older, done]))
@@ -848,11 +848,7 @@ class WeaviateIndex:
         return ConsistencyLevel.ONE if written is ConsistencyLevel.ALL else written
 
     def _row(self, vector: Vectors) -> list[float]:
-        if vector.shape != (self._dimensions,) or not np.isfinite(vector).all():
-            raise InvalidInput(
-                f"A vector of shape {vector.shape} is not {self._dimensions} finite numbers: "
-                "encode with the encoder that the index names."
-            )
+        refuse_odd(vector, self._dimensions)
         row: list[float] = np.asarray(vector, dtype=np.float32).tolist()
         return row
 
@@ -1044,11 +1040,6 @@ def _manifest(values: dict[str, Any], state: str) -> Manifest:
 
 def _no_index(name: str) -> NotFound:
     return NotFound(f"There is no index named {name}: it may have been replaced; open the live one.")
-
-
-def _refuse_older(document: IndexedDocument, searchable: int | None) -> None:
-    if searchable is not None and searchable > document.version:
-        raise Conflict(f"Version {searchable} of the document is searchable: {document.version} is too late.")
 
 
 def _slices(values: list[T]) -> Iterable[list[T]]:
