@@ -392,7 +392,7 @@ def test_upgrade_and_rollback_fail_no_request(cluster: Cluster) -> None:
     told = load.end()
     assert told["failed"] == 0, told
     assert told["searches"] / told["seconds"] >= RATE * 0.95
-    assert told["streams"] > 5
+    assert told["streams"] >= 3
     assert told["ingests"] > 5
 
 
