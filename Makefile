@@ -205,6 +205,10 @@ bench-answers: $(VENV)/bench ## Citations, quotations, declining and support che
 bench-overload: $(VENV)/dev ## Ten times what the engine can do, slow clients, clients that go away (needs Go)
 	@$(BIN)/python -m benchmarks.overload
 
+.PHONY: bench-scale
+bench-scale: $(VENV)/dev ## Search with 2,000 to 200,000 chunks beside bare Weaviate; crawling with 1 to 4 workers (needs Go)
+	@$(BIN)/python -u -m benchmarks.scale
+
 bench-gateway: $(VENV)/bench ## What gateway and generator add to an engine, beside LiteLLM's proxy (needs Go)
 	@$(BIN)/python -m benchmarks.gateway --requests 100000
 

@@ -134,6 +134,9 @@ class Table:
     def add(self, name: str, milliseconds: float) -> None:
         self._times.setdefault(name, []).append(milliseconds)
 
+    def quantile(self, name: str, at: float) -> float:
+        return float(np.quantile(self._times[name], at))
+
     def print(self, title: str, names: Sequence[str]) -> None:
         print(f"\n{title:42}  p50 ms  p95 ms")
         for name in names:

@@ -1,0 +1,371 @@
+"""Search as the corpus grows, and crawling as workers are added: `make bench-scale`.
+
+    python -m benchmarks.scale [--sizes 2000,20000,200000] [--seconds 10] [--only search,crawl] [--pages 40]
+
+Twin as separate processes on a real Weaviate (crawling: on MongoDB's protocol and Redis too); needs Go for these.
+
+    search   The index holds the passages of retrieval/ in the folder of TWIN_TEST_DATA, embedded, and made-up prose of
+             their words with random unit vectors: encoding 200,000 chunks would take hours on two cores, and what a
+             search costs depends on how many there are and on how often words occur. Chunks are written by the index's
+             adapter, a document of 50 at a time. After SETTLES seconds, in which Weaviate writes what it holds in
+             memory to its disk, questions are asked, each of these right after the other in random order:
+
+             peer     the question's encoding, then one hybrid query of 100 hits by Weaviate's own client
+             adapter  the question's encoding and the two searches as Twin's retriever makes them
+             Twin     POST /v1/search through gateway, retriever and Weaviate
+
+             then requests a second from CALLERS callers at once.
+    crawl    Sites and an encoder that answer after 50 ms. A worker is a crawler, with one source at a time, and a
+             feature process; each host is asked no sooner than by default, four times a second. Most of the time nothing
+             is computed, so that two cores show whether workers hold one another up.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import random
+import re
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+import numpy as np
+import weaviate
+
+from benchmarks.query import Plain, Table, load, timed
+from benchmarks.retrieval import lines
+from services import telemetry
+from services.adapters import open_adapter
+from services.adapters.words import Words
+from services.domain import EVERYONE, Chunk, Filter, Manifest, chunk_id, document_id
+from services.feature.chunk import CHUNKER, chunk
+from services.feature.clean import CLEANER
+from services.ports import Encoder, Index, IndexedDocument, Indexes
+from services.retriever.queries import queries
+from services.retriever.search import DEPTH, search
+from tests.processes import cluster, create_key
+from tests.servers.loopback import served
+from tests.servers.run import Servers
+from tests.servers.tei import Tei, application
+from tests.up_servers import settings_of
+
+AUTHORS, TO_A_DOCUMENT, WORDS = 20, 50, 120
+WRITERS = 4
+"""Documents written at once."""
+SETTLES = 95.0
+"""Seconds: Weaviate writes its memory to disk after 60, and drops queries in the moment of it."""
+ROUNDS, WARM = 2, 10
+"""Times that each question is asked; questions that are not measured."""
+CALLERS = 8
+AIM = 8.0
+"""Milliseconds that Twin may add."""
+SLOW = 0.05
+"""Seconds after which sites and encoder answer."""
+SITES = 8
+SCALING = 0.9
+
+
+# ── Search ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """What made-up documents are drawn from."""
+
+    words: Sequence[str]
+    shares: np.ndarray[Any, Any]
+    dimensions: int
+
+    def documents(self, first: int, count: int) -> Iterator[tuple[str, str, list[Chunk], np.ndarray[Any, Any]]]:
+        """(id, author, chunks, vectors), `count` chunks together. `first`: of the documents' numbers."""
+        number = first
+        while count:
+            size = min(TO_A_DOCUMENT, count)
+            drawn, chance = np.random.default_rng(number), random.Random(number)
+            id = f"document-{number}"
+            texts = []
+            for _ in range(size):
+                said = [self.words[place] for place in drawn.choice(len(self.words), WORDS, p=self.shares)]
+                ends = sorted(chance.sample(range(8, WORDS - 8), 6))
+                cuts = zip([0, *ends], [*ends, WORDS], strict=True)
+                texts.append(" ".join(" ".join(said[start:end]).capitalize() + "." for start, end in cuts))
+            chunks = [
+                Chunk(chunk_id(id, text, place), id, place, place * 2000, place * 2000 + len(text), text, tokens=180)
+                for place, text in enumerate(texts)
+            ]
+            rows = drawn.standard_normal((size, self.dimensions)).astype(np.float32)
+            yield id, f"author-{number % AUTHORS}", chunks, rows / np.linalg.norm(rows, axis=1, keepdims=True)
+            count -= size
+            number += 1
+
+
+async def put(index: Index, id: str, author: str, title: str, chunks: Sequence[Chunk], rows: Any) -> None:
+    document = IndexedDocument(id, 1, author, f"https://example.org/{id}", title, "source")
+    await index.stage(document, chunks, {each.id: row for each, row in zip(chunks, rows, strict=True)})
+    await index.publish(document, len(chunks))
+
+
+async def real(index: Index, encoder: Encoder, passages: Sequence[Any]) -> int:
+    """The real passages, cut and embedded; how many chunks."""
+    held = 0
+    for number, passage in enumerate(passages):
+        heading, text = passage["heading"], passage["text"].removeprefix(passage["heading"]).strip()
+        id = document_id("author", passage["id"])
+        cut = chunk(f"# {heading}\n\n{text}" if heading else text, id, "", encoder)
+        vectors = await encoder.encode([each.embedded_text for each in cut])
+        await put(index, id, f"author-{number % AUTHORS}", heading, cut, vectors)
+        held += len(cut)
+    return held
+
+
+async def grow(index: Index, corpus: Corpus, held: int, size: int) -> None:
+    """From so many chunks to so many."""
+    began = time.monotonic()
+    made = corpus.documents(held, size - held)
+    one = asyncio.Lock()
+
+    async def write() -> None:
+        while True:
+            async with one:
+                each = await asyncio.to_thread(next, made, None)
+            if each is None:
+                return
+            id, author, chunks, rows = each
+            await put(index, id, author, id, chunks, rows)
+
+    await asyncio.gather(*(write() for _ in range(WRITERS)))
+    print(f"\n{size} chunks: {size - held} written in {time.monotonic() - began:.0f} s; load {load()}", flush=True)
+
+
+async def rate(address: str, key: str, questions: Sequence[str], seconds: float) -> float:
+    """Searches a second, of callers that ask one after the other."""
+    done = 0
+    end = time.monotonic() + seconds
+
+    async def call(number: int) -> None:
+        nonlocal done
+        plain = await Plain.connect(address, key)
+        while time.monotonic() < end:
+            await plain.post("/v1/search", {"query": questions[number % len(questions)]})
+            number += CALLERS
+            done += 1
+        plain.close()
+
+    await asyncio.gather(*(call(number) for number in range(CALLERS)))
+    return done / seconds
+
+
+async def searching(data: Path, sizes: Sequence[int], seconds: float) -> None:
+    passages = lines(data / "retrieval/chunks.jsonl")
+    questions = [each["question"] for each in lines(data / "retrieval/questions.jsonl")]
+    counts = Counter(re.findall(r"[^\W\d_]+", " ".join(each["text"] for each in passages)))
+    often = np.array(list(counts.values()), dtype=float)
+    async with AsyncExitStack() as stack:
+        directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="twin-scale-")))
+        servers = Servers(directory / "servers")
+        stack.callback(servers.stop)
+        url = (await asyncio.to_thread(servers.start, "weaviate")).variables["TWIN_TEST_WEAVIATE_URL"]
+        settings = {"TWIN_INDEX_URL": url, "TWIN_GATEWAY_REQUESTS_PER_MINUTE": "1000000"}
+        indexes: Indexes = await open_adapter("index", url, directory)
+        stack.push_async_callback(indexes.close)
+        encoder: Encoder = await open_adapter("encoder", "onnx://", directory)
+        await indexes.create(Manifest("bench", encoder.identity, CLEANER, CHUNKER, "live"))
+        index = await indexes.open("bench")
+        held = await real(index, encoder, passages)
+        corpus = Corpus(list(counts), often / often.sum(), encoder.identity.dimensions)
+        key = await create_key(directory, settings)
+        made = await stack.enter_async_context(cluster(directory, settings))
+        parts = urlsplit(url)
+        bare = weaviate.use_async_with_local(
+            host="127.0.0.1", port=int(parts.port or 0), grpc_port=int(parts.query.partition("=")[2]),
+            skip_init_checks=True,
+        )  # fmt: skip
+        await bare.connect()
+        stack.push_async_callback(bare.close)
+        (name,) = [each for each in await bare.collections.list_all() if "Chunks_" in each]
+        chunks, folded = bare.collections.get(name), Words()
+
+        async def peer(question: str) -> None:
+            vector = (await encoder.encode([question]))[0].tolist()
+            await chunks.query.hybrid(
+                " ".join(folded.of_query(question)),
+                vector=vector,
+                query_properties=["words"],
+                limit=DEPTH,
+                return_properties=["shown"],
+            )
+
+        plain = await Plain.connect(made.gateways[0], key)
+        rows = []
+        for size in sizes:
+            await grow(index, corpus, held, size)
+            held = size
+            await asyncio.sleep(SETTLES)
+            table = Table()
+            asked = [*questions[:WARM], *questions * ROUNDS]
+            chance = random.Random(size)
+            for number, question in enumerate(asked):
+                works: dict[str, Callable[[], Awaitable[object]]] = {
+                    "encoder": lambda question=question: encoder.encode([question]),  # type: ignore[misc]
+                    "peer": lambda question=question: peer(question),  # type: ignore[misc]
+                    "adapter": lambda question=question: search(  # type: ignore[misc]
+                        index, encoder, queries(question), EVERYONE, Filter()
+                    ),
+                    "Twin": lambda question=question: plain.post("/v1/search", {"query": question}),  # type: ignore[misc]
+                }
+                for each in chance.sample(list(works), len(works)):
+                    milliseconds = await timed(works[each])
+                    if number >= WARM:
+                        table.add(each, milliseconds)
+            table.print(f"{size} chunks", ["encoder", "peer", "adapter", "Twin"])
+            table.above("Twin", ["peer"], AIM)
+            table.above("Twin", ["adapter"], AIM)
+            each_second = await rate(made.gateways[0], key, questions, seconds)
+            rows.append(
+                (
+                    size,
+                    table.quantile("peer", 0.5),
+                    table.quantile("Twin", 0.5),
+                    table.quantile("Twin", 0.95),
+                    each_second,
+                )
+            )
+            print(f"{CALLERS} callers: {each_second:.1f} searches a second; load {load()}", flush=True)
+        plain.close()
+        print("\n  chunks  peer p50  Twin p50  Twin p95  requests/s  growth of p50: peer  Twin")
+        for size, theirs, p50, p95, each_second in rows:
+            print(
+                f"{size:8}{theirs:10.1f}{p50:10.1f}{p95:10.1f}{each_second:12.1f}{theirs / rows[0][1]:21.2f}{p50 / rows[0][2]:6.2f}"
+            )
+
+
+# ── Crawling ────────────────────────────────────────────────────────────────────────────────────────
+
+
+class SlowEncoder(Tei):
+    """Answers after SLOW seconds, whatever it is asked, and computes nothing."""
+
+    async def _embed(self, given: dict[str, Any]) -> list[list[float]]:
+        rows = np.random.default_rng(1).standard_normal((len(self._inputs(given["inputs"])), 384))
+        await asyncio.sleep(SLOW)
+        vectors: list[list[float]] = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).round(6).tolist()
+        return vectors
+
+
+async def sites(pages: int) -> tuple[list[asyncio.Server], list[str]]:
+    """SITES of so many pages, each on an address of its own; the first page links to all others."""
+
+    def page(site: str, number: int) -> bytes:
+        chance = random.Random(f"{site} {number}")
+        words = ["".join(chance.choices("abcdefghijklmnoprstu", k=chance.randint(3, 9))) for _ in range(150)]
+        links = "".join(f'<a href="/{each}">{each}</a> ' for each in range(1, pages)) if number == 0 else ""
+        title = f"Page {number} of {site}"
+        return f"<html><title>{title}</title><body><article><h1>{title}</h1><p>{' '.join(words)}.</p>{links}</article>".encode()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            path = (await reader.readuntil(b"\r\n\r\n")).split()[1].decode().removeprefix("/")
+            await asyncio.sleep(SLOW)
+            there = path.isdecimal()
+            body = page(writer.get_extra_info("sockname")[0], int(path)) if there else b"none"
+            writer.write(b"HTTP/1.1 %s\r\nContent-Type: text/html\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%s"
+                         % (b"200 OK" if there else b"404 Not Found", len(body), body))  # fmt: skip
+            await writer.drain()
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        finally:
+            writer.close()
+
+    made = [await asyncio.start_server(serve, f"127.0.1.{number + 1}", 0) for number in range(SITES)]
+    ports = [each.sockets[0].getsockname() for each in made]
+    return made, [f"http://{host}:{port}/0" for host, port in ports]
+
+
+async def crawled(
+    settings: dict[str, str], directory: Path, addresses: Sequence[str], pages: int, workers: int
+) -> float:
+    """Seconds until all are searchable."""
+    key = await create_key(directory, settings, f"of-{workers}")
+    async with (
+        cluster(directory, settings, {"crawler": workers, "feature": workers}) as made,
+        httpx.AsyncClient(
+            base_url=made.gateways[0], headers={"Authorization": f"Bearer {key}"}, timeout=60, trust_env=False
+        ) as http,
+    ):
+        sources = [{"address": each, "options": {"depth": 1, "max_pages": pages}} for each in addresses]
+        began = time.monotonic()
+        accepted = await http.post("/v1/ingest-jobs", json={"author": f"of-{workers}", "sources": sources})
+        assert accepted.status_code == 202, accepted.text
+        job: dict[str, Any] = {"state": "queued"}
+        while job["state"] in ("queued", "running"):
+            await asyncio.sleep(0.2)
+            job = (await http.get(accepted.headers["location"])).json()
+        seconds = time.monotonic() - began
+        assert job["state"] == "done", job
+        assert job["documents"]["indexed"] == len(addresses) * pages, job["documents"]
+        return seconds
+
+
+async def crawling(pages: int) -> None:
+    async with AsyncExitStack() as stack:
+        directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="twin-scale-")))
+        servers = Servers(directory / "servers")
+        stack.callback(servers.stop)
+        variables: dict[str, str] = {}
+        for each in ("ferretdb", "weaviate", "redis"):
+            variables |= (await asyncio.to_thread(servers.start, each)).variables
+        made, addresses = await sites(pages)
+        for each_site in made:
+            stack.callback(each_site.close)
+        encoder = SlowEncoder()
+        settings = {
+            **settings_of(variables),
+            "TWIN_ENCODER_URL": f"tei+{stack.enter_context(served(application(encoder)))}",
+            "TWIN_CRAWLER_ALLOWED_NETWORKS": "127.0.0.0/8",
+            "TWIN_CRAWLER_JOBS": "1",
+            "TWIN_GATEWAY_REQUESTS_PER_MINUTE": "1000000",
+        }
+        print(f"\n{SITES} sites of {pages} pages; {os.cpu_count()} cores, load {load()}")
+        print("workers  seconds  documents/s  scaling of the doubling")
+        before = 0.0
+        for workers in (1, 2, 4):
+            seconds = await crawled(settings, directory, addresses, pages, workers)
+            scaling = f"{before / seconds / 2:.2f} (aim {SCALING})" if before else ""
+            print(
+                f"{workers:7}{seconds:9.1f}{len(addresses) * pages / seconds:13.2f}  {scaling}  load {load()}",
+                flush=True,
+            )
+            before = seconds
+
+
+async def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--sizes", default="2000,20000,200000")
+    parser.add_argument("--seconds", type=float, default=10, help="of each measurement of requests a second")
+    parser.add_argument("--pages", type=int, default=40)
+    parser.add_argument("--only", default="search,crawl")
+    given = parser.parse_args()
+    telemetry.configure_logs("error")
+    print(f"{os.cpu_count()} cores, load {load()}")
+    folder = os.environ.get("TWIN_TEST_DATA")
+    if "search" in given.only.split(","):
+        if folder:
+            await searching(Path(folder), [int(each) for each in given.sizes.split(",")], given.seconds)
+        else:
+            print("search: TWIN_TEST_DATA names no folder: skipped", file=sys.stderr)
+    if "crawl" in given.only.split(","):
+        await crawling(given.pages)
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
