@@ -5,7 +5,8 @@
 
 Comes in: the chart, by folder, file or oci://. Goes out: 0, and the release is there, has answered with a citation and
 set off no critical alert; or 1, one line that says why, and the release of before. Does not know: which cluster
-(kubectl's and helm's own configuration says that), or what an alert means.
+(kubectl's and helm's own configuration says that), or what an alert means. The namespace is there already: who deploys
+need not be allowed to make any.
 """
 
 from __future__ import annotations
@@ -93,16 +94,7 @@ def watch(where: str, namespace: str, seconds: float, known: set[str]) -> set[st
 def up(release: Release, given: argparse.Namespace) -> None:
     known = firing(given.alerts, release.namespace) if given.alerts else set()
     before = [each["revision"] for each in release.history() if each["status"] == "deployed"]
-    command = [
-        "upgrade",
-        release.name,
-        given.chart,
-        "--install",
-        "--create-namespace",
-        "--atomic",
-        "--timeout",
-        TIMEOUT,
-    ]
+    command = ["upgrade", release.name, given.chart, "--install", "--atomic", "--timeout", TIMEOUT]
     if given.version:
         command += ["--version", given.version]
     for file in given.values:
