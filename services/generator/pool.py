@@ -256,13 +256,16 @@ class Pool:
                 log.warning("engine away", engine=_shown(replica.url), error=error.message)
 
     async def _prove(self, replica: Replica) -> None:
+        failures = replica.failures
         try:
             await replica.model.prove()
         except TwinError:
             replica.failed(time.monotonic())
             raise
-        # Its failures are forgotten with its first token: one that lists its models may still not answer.
-        replica.proven, replica.out_until = True, 0.0
+        # Its failures are forgotten with its first token: one that lists its models may still not answer. One that has
+        # failed a request meanwhile keeps its pause.
+        if replica.failures <= failures:
+            replica.proven, replica.out_until = True, 0.0
 
 
 async def addresses(host: str) -> Sequence[str]:

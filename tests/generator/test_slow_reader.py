@@ -41,7 +41,7 @@ async def test_a_slow_reader_keeps_no_place_and_no_engine(tmp_path: Path) -> Non
         generate = Generate(Unasked(), model, record, budget)
         async with aclosing(generate(question(1))) as slow:
             await anext(slow)
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(100):
                 assert isinstance([event async for event in generate(question(2))][-1], Finished)
                 rest = [event async for event in slow]
         assert isinstance(rest[-1], Finished)
