@@ -40,6 +40,7 @@ from urllib.parse import urlsplit
 
 import httpx
 import numpy as np
+import psutil
 import weaviate
 
 from benchmarks.query import Plain, Table, load, timed
@@ -53,7 +54,7 @@ from services.feature.clean import CLEANER
 from services.ports import Encoder, Index, IndexedDocument, Indexes
 from services.retriever.queries import queries
 from services.retriever.search import DEPTH, search
-from tests.processes import cluster, create_key
+from tests.processes import Cluster, cluster, create_key
 from tests.servers.loopback import served
 from tests.servers.run import Servers
 from tests.servers.tei import Tei, application
@@ -293,8 +294,8 @@ async def sites(pages: int) -> tuple[list[asyncio.Server], list[str]]:
 
 async def crawled(
     settings: dict[str, str], directory: Path, addresses: Sequence[str], pages: int, workers: int
-) -> float:
-    """Seconds until all are searchable."""
+) -> tuple[float, float]:
+    """Seconds until all are searchable, and of them those for which a core of the workers' was busy."""
     key = await create_key(directory, settings, f"of-{workers}")
     async with (
         cluster(directory, settings, {"crawler": workers, "feature": workers}) as made,
@@ -302,18 +303,38 @@ async def crawled(
             base_url=made.gateways[0], headers={"Authorization": f"Bearer {key}"}, timeout=60, trust_env=False
         ) as http,
     ):
+        # What reads pages is started with the first: each worker has had one then.
+        await ingested(http, f"warm-{workers}", [{"address": each} for each in addresses])
         sources = [{"address": each, "options": {"depth": 1, "max_pages": pages}} for each in addresses]
-        began = time.monotonic()
-        accepted = await http.post("/v1/ingest-jobs", json={"author": f"of-{workers}", "sources": sources})
-        assert accepted.status_code == 202, accepted.text
-        job: dict[str, Any] = {"state": "queued"}
-        while job["state"] in ("queued", "running"):
-            await asyncio.sleep(0.2)
-            job = (await http.get(accepted.headers["location"])).json()
+        began, busy = time.monotonic(), spent(made)
+        job = await ingested(http, f"of-{workers}", sources)
         seconds = time.monotonic() - began
-        assert job["state"] == "done", job
         assert job["documents"]["indexed"] == len(addresses) * pages, job["documents"]
-        return seconds
+        return seconds, spent(made) - busy
+
+
+async def ingested(http: httpx.AsyncClient, author: str, sources: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The job once it is done."""
+    accepted = await http.post("/v1/ingest-jobs", json={"author": author, "sources": sources})
+    assert accepted.status_code == 202, accepted.text
+    job: dict[str, Any] = {"state": "queued"}
+    while job["state"] in ("queued", "running"):
+        await asyncio.sleep(0.2)
+        job = (await http.get(accepted.headers["location"])).json()
+    assert job["state"] == "done", job
+    return job
+
+
+def spent(made: Cluster) -> float:
+    """Seconds of a core that crawlers, what reads for them, and features have taken."""
+    total = 0.0
+    for each in (*made.of("crawler"), *made.of("feature")):
+        assert each.running is not None
+        process = psutil.Process(each.running.pid)
+        for one in (process, *process.children(recursive=True)):
+            times = one.cpu_times()
+            total += times.user + times.system
+    return total
 
 
 async def crawling(pages: int) -> None:
@@ -336,13 +357,13 @@ async def crawling(pages: int) -> None:
             "TWIN_GATEWAY_REQUESTS_PER_MINUTE": "1000000",
         }
         print(f"\n{SITES} sites of {pages} pages; {os.cpu_count()} cores, load {load()}")
-        print("workers  seconds  documents/s  scaling of the doubling")
-        before = 0.0
+        print("workers  seconds  documents/s  a document takes of a core  scaling of the doubling")
+        before, documents = 0.0, len(addresses) * pages
         for workers in (1, 2, 4):
-            seconds = await crawled(settings, directory, addresses, pages, workers)
+            seconds, busy = await crawled(settings, directory, addresses, pages, workers)
             scaling = f"{before / seconds / 2:.2f} (aim {SCALING})" if before else ""
             print(
-                f"{workers:7}{seconds:9.1f}{len(addresses) * pages / seconds:13.2f}  {scaling}  load {load()}",
+                f"{workers:7}{seconds:9.1f}{documents / seconds:13.2f}{busy / documents * 1000:24.0f} ms  {scaling}  load {load()}",
                 flush=True,
             )
             before = seconds
