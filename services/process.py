@@ -12,15 +12,21 @@ import asyncio
 import gc
 import signal
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import structlog
 from google.protobuf.descriptor import ServiceDescriptor
 
 from services import rpc, telemetry
-from services.errors import TwinError
+from services.errors import TwinError, Unavailable
 from services.settings import Settings
 
+T = TypeVar("T")
+
+START_SECONDS = 1.0
+"""Between two tries to put a service together."""
+START_PATIENCE = 60.0
+"""Seconds for which it is tried; then the process ends, with what is missing in its log."""
 HEALTH_SECONDS = 1.0
 """Between two looks at a service's stores."""
 HEALTH_PATIENCE = 2.0
@@ -46,6 +52,19 @@ class Service(Protocol):
         ...
 
     async def stop(self, grace: float = ...) -> None: ...
+
+
+async def patiently(build: Callable[[], Awaitable[T]]) -> T:
+    """What a bootstrap builds, also where a store is away or slow just when the process starts. Unavailable."""
+    end = asyncio.get_running_loop().time() + START_PATIENCE
+    while True:
+        try:
+            return await build()
+        except Unavailable as error:
+            if asyncio.get_running_loop().time() > end:
+                raise
+            log.warning("not started yet: a part is away", error=error.message)
+            await asyncio.sleep(START_SECONDS)
 
 
 async def serve(name: str, address: str, metrics: str, made: Service, given: Settings) -> None:

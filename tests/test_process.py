@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from services import process
-from services.errors import Unavailable
+from services.errors import Misconfigured, Unavailable
 
 
 async def test_health_follows_the_stores(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -33,3 +33,23 @@ async def test_health_follows_the_stores(monkeypatch: pytest.MonkeyPatch) -> Non
             await asyncio.sleep(0.01)
     assert told == [False, True] * 3
     watching.cancel()
+
+
+async def test_a_store_may_be_away_at_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is tried again until it answers, and given up in the end; what is set wrongly is not tried again."""
+    monkeypatch.setattr(process, "START_SECONDS", 0.001)
+    tries: list[Exception] = [Unavailable("away"), Unavailable("away")]
+
+    async def build() -> str:
+        if tries:
+            raise tries.pop(0)
+        return "built"
+
+    assert await process.patiently(build) == "built"
+    tries[:] = [Misconfigured("wrong")]
+    with pytest.raises(Misconfigured):
+        await process.patiently(build)
+    monkeypatch.setattr(process, "START_PATIENCE", 0.05)
+    tries[:] = [Unavailable("away")] * 10_000
+    with pytest.raises(Unavailable):
+        await process.patiently(build)

@@ -32,7 +32,7 @@ def up(
     check: Annotated[bool, typer.Option(help="With --example: check the answer's citation, and stop.")] = False,
 ) -> None:
     """Serve the page and the API from this machine, with nothing else to set up."""
-    from services import embedded, telemetry
+    from services import embedded, process, telemetry
 
     telemetry.configure_logs(logs, human=True)
     given: dict[str, Any] = {}
@@ -46,6 +46,7 @@ def up(
     async def serve() -> None:
         async with embedded.running(workers=True, **given) as twin:
             address = await twin.serve()
+            process.settle()
             if example:
                 await show_example(address, twin.secret, check=check)
             if check:

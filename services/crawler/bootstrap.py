@@ -260,7 +260,7 @@ async def build(
 async def serve(given: Settings) -> None:
     """Serve and work until SIGTERM or SIGINT."""
     channel = rpc.connect(given.feature_address, given.identity)
-    made = await build(given, clients.Feature(channel))
+    made = await process.patiently(lambda: build(given, clients.Feature(channel)))
     try:
         await process.serve("crawler", given.crawler_address, given.crawler_metrics, made, given)
     finally:

@@ -143,7 +143,8 @@ async def build(given: Settings, open_encoder: Callable[[str], Awaitable[Encoder
 
 async def serve(given: Settings) -> None:
     """Serve and work until SIGTERM or SIGINT."""
-    await process.serve("feature", given.feature_address, given.feature_metrics, await build(given), given)
+    made = await process.patiently(lambda: build(given))
+    await process.serve("feature", given.feature_address, given.feature_metrics, made, given)
 
 
 def main() -> None:

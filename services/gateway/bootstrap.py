@@ -175,7 +175,7 @@ def _openid(settings: Settings) -> OpenId | None:
 
 async def serve(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT; then tell callers to go elsewhere, and let what runs end."""
-    gateway = await build(settings)
+    gateway = await process.patiently(lambda: build(settings))
     asked = asyncio.Event()
     for each in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(each, asked.set)

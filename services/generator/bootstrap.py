@@ -136,7 +136,7 @@ async def _engines(urls: str, data: Path, setting: str) -> LanguageModel | None:
 async def serve(given: Settings) -> None:
     """Serve and work until SIGTERM or SIGINT."""
     channel = rpc.connect(given.retriever_address, given.identity)
-    made = await build(given, clients.Retriever(channel))
+    made = await process.patiently(lambda: build(given, clients.Retriever(channel)))
     try:
         await process.serve("generator", given.generator_address, given.generator_metrics, made, given)
     finally:

@@ -85,7 +85,8 @@ async def build(given: Settings, open_encoder: Callable[[str], Awaitable[Encoder
 
 async def serve(given: Settings) -> None:
     """Serve and work until SIGTERM or SIGINT."""
-    await process.serve("retriever", given.retriever_address, given.retriever_metrics, await build(given), given)
+    made = await process.patiently(lambda: build(given))
+    await process.serve("retriever", given.retriever_address, given.retriever_metrics, made, given)
 
 
 def main() -> None:
