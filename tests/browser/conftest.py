@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request, expect, sync_playwright
 
 from tests.browser.served import Served, serve
 from tests.generator import engine
@@ -90,7 +90,9 @@ class Visitor:
 
     def context(self, served: Served, size: str = "light", *, signed_in: bool = True) -> BrowserContext:
         context = self._browser.new_context(base_url=served.address, **SIZES[size])
-        context.set_default_timeout(10_000)
+        # What a page is waited for it does in a fraction of a second, where the machine has time.
+        context.set_default_timeout(60_000)
+        expect.set_options(timeout=60_000)
         self._contexts.append(context)
         if signed_in:
             context.add_cookies(served.cookies(self._browser))

@@ -248,7 +248,7 @@ def test_hostile_titles_are_text(library: Served, visitor: Visitor) -> None:
 
 def test_stop(engine: Served, visitor: Visitor) -> None:
     """Esc stops an answer on its way: what had come stays, nothing more comes, and the next can be asked."""
-    engine.say("The starter is fed twice a day. [1] " + "It is ready when it doubles. " * 60, pause=0.02)
+    engine.say("The starter is fed twice a day. [1] " + "It is ready when it doubles. " * 1000, pause=0.02)
     page = visitor.open(engine)
     ask(page, QUESTION)
     prose = page.locator(".prose").last
@@ -260,7 +260,7 @@ def test_stop(engine: Served, visitor: Visitor) -> None:
     page.wait_for_timeout(400)
     assert prose.text_content() == before
     assert before is not None
-    assert len(before) < 1500
+    assert len(before) < 20_000
     engine.say("The starter is fed twice a day. [1]")
     ask(page, QUESTION)
     expect(answered(page)).to_contain_text("twice a day")
@@ -318,6 +318,10 @@ def test_a_dropped_file_comes_in_and_goes(library: Served, visitor: Visitor) -> 
     expect(title).to_have_count(0)
 
 
+_go_on = threading.Event()
+"""What all but the first pages of the site wait for."""
+
+
 async def _slow(request: Request) -> Response:
     """A sitemap of 20 pages that take their time."""
     if request.url.path == "/sitemap.xml":
@@ -327,7 +331,8 @@ async def _slow(request: Request) -> Response:
     number = request.url.path[1:]
     if not number.isdigit():
         return Response(status_code=404)
-    await asyncio.sleep(0.5)
+    while int(number) >= 5 and not _go_on.is_set():
+        await asyncio.sleep(0.05)
     words = " ".join(f"lantern{number}w{place}" for place in range(60))
     return HTMLResponse(
         f"<html><head><title>Lantern {number}</title></head><body><article><h1>Lantern {number}</h1><p>{words}.</p>"
@@ -338,6 +343,7 @@ async def _slow(request: Request) -> Response:
 @pytest.fixture
 def site() -> Iterator[str]:
     """Pages on loopback."""
+    _go_on.clear()
     server = uvicorn.Server(
         uvicorn.Config(Starlette(routes=[Serving("/{path:path}", _slow)]), port=0, log_level="error", lifespan="off")
     )
@@ -381,13 +387,15 @@ def test_an_upload_shows_how_much_is_sent(library: Served, visitor: Visitor, tmp
     context = visitor.context(library)
     page = context.new_page()
     page.goto("/#/library")
-    slow = {"offline": False, "latency": 0, "downloadThroughput": -1, "uploadThroughput": 500_000}
-    context.new_cdp_session(page).send("Network.emulateNetworkConditions", slow)
+    network = context.new_cdp_session(page)
+    slow = {"offline": False, "latency": 0, "downloadThroughput": -1, "uploadThroughput": 50_000}
+    network.send("Network.emulateNetworkConditions", slow)
     page.locator("input[type=file]").set_input_files(str(file))
     bar = page.get_by_role("progressbar", name="Sent of the upload")
     expect(bar).to_be_visible()
     page.wait_for_function("0 < document.querySelector('form progress')?.value")
     assert 0 < page.evaluate("document.querySelector('form progress')?.value ?? 1") <= 1
+    network.send("Network.emulateNetworkConditions", slow | {"uploadThroughput": -1})
     jobs = page.get_by_role("list", name="Being brought in")
     expect(jobs).to_contain_text("ledger.bin")
     expect(bar).to_have_count(0)
@@ -435,8 +443,9 @@ def test_an_address_comes_in_and_its_progress_survives_a_reload(library: Served,
     page.reload()
     expect(jobs.get_by_role("progressbar").first).to_be_visible()
     expect(jobs).to_contain_text(re.compile(r"[1-9]\d* of 20 seen"))
+    _go_on.set()
     job = jobs.locator("li.job").filter(has_text="missing")
-    expect(job).to_contain_text("Done", timeout=30_000)
+    expect(job).to_contain_text("Done", timeout=120_000)
     expect(job).to_contain_text("404")
     expect(job.get_by_role("button", name="Retry")).to_be_visible()
     row = page.get_by_role("listitem").filter(has=page.get_by_role("button", name="Lantern 7", exact=True))

@@ -79,7 +79,7 @@ async def trace(world: World, id: str, *, wanted: set[str]) -> tuple[list[dict[s
     spans: list[dict[str, Any]] = []
     seen: set[str] = set()
     async with httpx.AsyncClient(trust_env=False) as plain:
-        for _ in range(150):
+        for _ in range(900):
             found = await plain.get(f"{world.jaeger}/api/traces/{id}")
             if found.status_code == 200 and found.json()["data"]:
                 data = found.json()["data"][0]
@@ -159,7 +159,7 @@ async def test_metrics_are_scraped(world: World) -> None:
     (world.targets / f"{CANARY}.json").write_text(json.dumps(targets))
     try:
         async with httpx.AsyncClient(trust_env=False) as plain:
-            for _ in range(100):
+            for _ in range(400):
                 query = {"query": "sum by (instance) (twin_rpc_running)"}
                 found = (await plain.get(f"{world.prometheus}/api/v1/query", params=query)).json()["data"]["result"]
                 here = {each["metric"]["instance"] for each in found} & set(targets[0]["targets"])
@@ -195,7 +195,7 @@ async def work(world: World) -> list[str]:
             )
             assert answers[-1].status_code == 202, answers[-1].text
             job = {"state": "queued"}
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(200):
                 while job["state"] in ("queued", "running"):
                     await asyncio.sleep(0.1)
                     answers.append(await world.http.get(answers[-1].headers.get("location", answers[-1].url.path)))
