@@ -61,7 +61,7 @@ async def test_an_ingest_beside_what_serves(tmp_path: Path) -> None:
                 for folder in folders[1:]
             ]  # fmt: skip
             for process in beside:
-                shown, errors = process.communicate(timeout=100)
+                shown, errors = process.communicate(timeout=250)
                 assert process.returncode == 0, errors + shown
                 assert json.loads(shown)["state"] == "done"
             async with client.stream("GET", f"/v1/ingest-jobs/{job['id']}/events") as events:

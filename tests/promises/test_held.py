@@ -108,7 +108,7 @@ async def test_the_command_ends_when_what_another_run_holds_is_searchable(tmp_pa
         env=environment,
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=250,
     )
     assert ended.returncode == 0, ended.stderr
     job = json.loads(ended.stdout)

@@ -56,12 +56,12 @@ async def _call(channel: Any, service: str, method: Any, data: bytes) -> tuple[g
     path = f"/{service}/{method.name}"
     try:
         if method.client_streaming:
-            await channel.stream_unary(path)(_once(data), timeout=20)
+            await channel.stream_unary(path)(_once(data), timeout=100)
         elif method.server_streaming:
-            async for _ in channel.unary_stream(path)(data, timeout=20):
+            async for _ in channel.unary_stream(path)(data, timeout=100):
                 pass
         else:
-            await channel.unary_unary(path)(data, timeout=20)
+            await channel.unary_unary(path)(data, timeout=100)
     except grpc.aio.AioRpcError as error:
         return error.code(), error.details() or ""
     return grpc.StatusCode.OK, ""

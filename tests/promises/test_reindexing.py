@@ -33,7 +33,7 @@ async def test_another_encoder_while_searching(tmp_path: Path) -> None:
         assert (await client.get("/v1/status")).json()["index"]["encoder"] == "hashing://64"
         job = (await client.post("/v1/reindex-jobs")).json()
         searches, late = 0, None
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(200):
             while job["state"] in ("queued", "running"):
                 name = sorted(texts)[searches % len(texts)]
                 passages = await found(client, f"the {name[:-1]} of {name}x")

@@ -49,7 +49,7 @@ async def upload(client: httpx.AsyncClient, author: str, **texts: str) -> dict[s
 
 
 async def ended(client: httpx.AsyncClient, job: str) -> dict[str, Any]:
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(200):
         while True:
             state: dict[str, Any] = (await client.get(f"/v1/ingest-jobs/{job}")).json()
             if state["state"] in ("done", "failed", "cancelled") and not state["documents"]["queued"]:
