@@ -4,8 +4,8 @@
 
 Twin as separate processes on a real Weaviate (crawling: on MongoDB's protocol and Redis too); needs Go for these.
 
-    search   The index holds the passages of retrieval/ in the folder of TWIN_TEST_DATA, embedded, and made-up prose of
-             their words with random unit vectors: encoding 200,000 chunks would take hours on two cores, and what a
+    search   The index holds the passages of retrieval/ in the folder of TWIN_TEST_DATA that answer its questions,
+             embedded, and made-up prose of their words with random unit vectors: encoding 200,000 chunks would take hours on two cores, and what a
              search costs depends on how many there are and on how often words occur. Chunks are written by the index's
              adapter, a document of 50 at a time. After SETTLES seconds, in which Weaviate writes what it holds in
              memory to its disk, questions are asked, each of these right after the other in random order:
@@ -168,7 +168,9 @@ async def rate(address: str, key: str, questions: Sequence[str], seconds: float)
 
 async def searching(data: Path, sizes: Sequence[int], seconds: float) -> None:
     passages = lines(data / "retrieval/chunks.jsonl")
-    questions = [each["question"] for each in lines(data / "retrieval/questions.jsonl")]
+    asked_of = lines(data / "retrieval/questions.jsonl")
+    questions = [each["question"] for each in asked_of]
+    wanted = {id for each in asked_of for id in each["relevant"]}
     counts = Counter(re.findall(r"[^\W\d_]+", " ".join(each["text"] for each in passages)))
     often = np.array(list(counts.values()), dtype=float)
     async with AsyncExitStack() as stack:
@@ -182,7 +184,7 @@ async def searching(data: Path, sizes: Sequence[int], seconds: float) -> None:
         encoder: Encoder = await open_adapter("encoder", "onnx://", directory)
         await indexes.create(Manifest("bench", encoder.identity, CLEANER, CHUNKER, "live"))
         index = await indexes.open("bench")
-        held = await real(index, encoder, passages)
+        held = await real(index, encoder, [each for each in passages if each["id"] in wanted])
         corpus = Corpus(list(counts), often / often.sum(), encoder.identity.dimensions)
         key = await create_key(directory, settings)
         made = await stack.enter_async_context(cluster(directory, settings))
@@ -231,6 +233,7 @@ async def searching(data: Path, sizes: Sequence[int], seconds: float) -> None:
             table.print(f"{size} chunks", ["encoder", "peer", "adapter", "Twin"])
             table.above("Twin", ["peer"], AIM)
             table.above("Twin", ["adapter"], AIM)
+            before = {each: spent(made, [each]) for each in ("gateway", "retriever")}
             each_second = await rate(made.gateways[0], key, questions, seconds)
             rows.append(
                 (
@@ -241,7 +244,14 @@ async def searching(data: Path, sizes: Sequence[int], seconds: float) -> None:
                     each_second,
                 )
             )
-            print(f"{CALLERS} callers: {each_second:.1f} searches a second; load {load()}", flush=True)
+            taken = ", ".join(
+                f"{each} {(spent(made, [each]) - seconds_) / (each_second * seconds) * 1000:.1f} ms"
+                for each, seconds_ in before.items()
+            )
+            print(
+                f"{CALLERS} callers: {each_second:.1f} searches a second, each takes of a core: {taken}; load {load()}",
+                flush=True,
+            )
         plain.close()
         print("\n  chunks  peer p50  Twin p50  Twin p95  requests/s  growth of p50: peer  Twin")
         for size, theirs, p50, p95, each_second in rows:
@@ -306,11 +316,11 @@ async def crawled(
         # What reads pages is started with the first: each worker has had one then.
         await ingested(http, f"warm-{workers}", [{"address": each} for each in addresses])
         sources = [{"address": each, "options": {"depth": 1, "max_pages": pages}} for each in addresses]
-        began, busy = time.monotonic(), spent(made)
+        began, busy = time.monotonic(), spent(made, ("crawler", "feature"))
         job = await ingested(http, f"of-{workers}", sources)
         seconds = time.monotonic() - began
         assert job["documents"]["indexed"] == len(addresses) * pages, job["documents"]
-        return seconds, spent(made) - busy
+        return seconds, spent(made, ("crawler", "feature")) - busy
 
 
 async def ingested(http: httpx.AsyncClient, author: str, sources: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -325,10 +335,10 @@ async def ingested(http: httpx.AsyncClient, author: str, sources: Sequence[dict[
     return job
 
 
-def spent(made: Cluster) -> float:
-    """Seconds of a core that crawlers, what reads for them, and features have taken."""
+def spent(made: Cluster, services: Sequence[str]) -> float:
+    """Seconds of a core that these, and what reads pages for them, have taken."""
     total = 0.0
-    for each in (*made.of("crawler"), *made.of("feature")):
+    for each in (process for service in services for process in made.of(service)):
         assert each.running is not None
         process = psutil.Process(each.running.pid)
         for one in (process, *process.children(recursive=True)):
