@@ -454,8 +454,9 @@ class Caller:
             made.end()
 
     async def _again(self, error: TwinError, attempt: int, until: float) -> bool:
-        """Whether to call once more, after a pause: the service was not there, and will be."""
-        if not isinstance(error, Unavailable) or error.retry_after is not None or attempt + 1 >= ATTEMPTS:
+        """Whether to call once more, after a pause: the service was not there, and will be; or it was stopped just when
+        it was asked, which gRPC tells as cancelled (what the caller itself cancels does not come here)."""
+        if not isinstance(error, Unavailable | Cancelled) or error.retry_after is not None or attempt + 1 >= ATTEMPTS:
             return False
         # Where nobody could be reached, nobody was burdened: the first retry is free.
         if attempt and not self._budget.take():

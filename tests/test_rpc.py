@@ -16,7 +16,16 @@ from twin.v1 import generator_pb2, retriever_pb2
 
 from services import clients, rpc, wire
 from services.domain import EVERYONE, Delta, Evidence, Filter, GenerateRequest, SearchRequest, SearchResult
-from services.errors import DeadlineExceeded, Internal, InvalidInput, Overloaded, TwinError, Unavailable, by_code
+from services.errors import (
+    Cancelled,
+    DeadlineExceeded,
+    Internal,
+    InvalidInput,
+    Overloaded,
+    TwinError,
+    Unavailable,
+    by_code,
+)
 from tests.gateway.scripted import SERVICES, Services
 
 RETRIEVER = retriever_pb2.DESCRIPTOR.services_by_name["RetrieverService"]
@@ -130,7 +139,7 @@ async def test_health_and_reflection(served: tuple[Behaving, Any, rpc.Server]) -
 async def _taken(caller: rpc.Caller) -> bool:
     try:
         await caller.unary("Search", retriever_pb2.SearchRequest(), retriever_pb2.SearchResult, timeout=30)
-    except Unavailable:
+    except (Cancelled, Unavailable):  # the former where it was asked in the very moment of the stop
         return False
     return True
 

@@ -728,7 +728,10 @@ class _Run:
             await self._featurize(document)
 
     def _note(self, document: Document) -> None:
-        self._ready.append((document.id, document.version, document.author))
+        version = (document.id, document.version, document.author)
+        # The attempt before this may have left it.
+        if version not in self._ready:
+            self._ready.append(version)
 
     async def _featurize(self, document: Document) -> None:
         self._note(document)
