@@ -5,10 +5,11 @@
 Twin as separate processes on a real Weaviate (crawling: on MongoDB's protocol and Redis too); needs Go for these.
 
     search   The index holds the passages of retrieval/ in the folder of TWIN_TEST_DATA that answer its questions,
-             embedded, and made-up prose of their words with random unit vectors: encoding 200,000 chunks would take hours on two cores, and what a
-             search costs depends on how many there are and on how often words occur. Chunks are written by the index's
-             adapter, a document of 50 at a time. After SETTLES seconds, in which Weaviate writes what it holds in
-             memory to its disk, questions are asked, each of these right after the other in random order:
+             embedded, and made-up prose of their words with random unit vectors: encoding 200,000 chunks would take
+             hours on two cores, and what a search costs depends on how many there are and on how often words occur.
+             Chunks are written by the index's adapter, a document of 50 at a time. After SETTLES seconds, in which
+             Weaviate writes what it holds in memory to its disk, questions are asked, each of these right after the
+             other in random order:
 
              peer     the question's encoding, then one hybrid query of 100 hits by Weaviate's own client
              adapter  the question's encoding and the two searches as Twin's retriever makes them
@@ -208,12 +209,13 @@ async def searching(data: Path, sizes: Sequence[int], seconds: float) -> None:
                 return_properties=["shown"],
             )
 
-        plain = await Plain.connect(made.gateways[0], key)
         rows = []
         for size in sizes:
             await grow(index, corpus, held, size)
             held = size
             await asyncio.sleep(SETTLES)
+            # Anew: the gateway closes what has not been used for a while.
+            plain = await Plain.connect(made.gateways[0], key)
             table = Table()
             asked = [*questions[:WARM], *questions * ROUNDS]
             chance = random.Random(size)
@@ -233,6 +235,7 @@ async def searching(data: Path, sizes: Sequence[int], seconds: float) -> None:
             table.print(f"{size} chunks", ["encoder", "peer", "adapter", "Twin"])
             table.above("Twin", ["peer"], AIM)
             table.above("Twin", ["adapter"], AIM)
+            plain.close()
             before = {each: spent(made, [each]) for each in ("gateway", "retriever")}
             each_second = await rate(made.gateways[0], key, questions, seconds)
             rows.append(
@@ -252,7 +255,6 @@ async def searching(data: Path, sizes: Sequence[int], seconds: float) -> None:
                 f"{CALLERS} callers: {each_second:.1f} searches a second, each takes of a core: {taken}; load {load()}",
                 flush=True,
             )
-        plain.close()
         print("\n  chunks  peer p50  Twin p50  Twin p95  requests/s  growth of p50: peer  Twin")
         for size, theirs, p50, p95, each_second in rows:
             print(
