@@ -226,7 +226,9 @@ async def searching(data: Path, sizes: Sequence[int], seconds: float) -> None:
                     "adapter": lambda question=question: search(  # type: ignore[misc]
                         index, encoder, queries(question), EVERYONE, Filter()
                     ),
-                    "Twin": lambda question=question: plain.post("/v1/search", {"query": question}),  # type: ignore[misc]
+                    "Twin": lambda question=question, plain=plain: plain.post(  # type: ignore[misc]
+                        "/v1/search", {"query": question}
+                    ),
                 }
                 for each in chance.sample(list(works), len(works)):
                     milliseconds = await timed(works[each])
