@@ -75,8 +75,9 @@ class Cluster:
         self.kubectl("apply", "-f", "-", text=json.dumps({"apiVersion": "v1", "kind": "List", "items": list(objects)}))
 
     def pods(self) -> list[dict[str, Any]]:
+        """Of the release, without those that are ending."""
         items: list[dict[str, Any]] = json.loads(self.kubectl("-n", SPACE, "get", "pods", "-o", "json"))["items"]
-        return items
+        return [each for each in items if "deletionTimestamp" not in each["metadata"]]
 
     def ready(self) -> None:
         for kind in ("deployment", "statefulset"):
@@ -109,11 +110,7 @@ class Cluster:
         component = _component(gone)
         end = time.monotonic() + 600
         while True:
-            others = [
-                each
-                for each in self.pods()
-                if _component(each) == component and "deletionTimestamp" not in each["metadata"]
-            ]
+            others = [each for each in self.pods() if _component(each) == component]
             new = [each for each in others if each["metadata"]["uid"] != gone["metadata"]["uid"]]
             if len(new) == len(others) and sum(map(_is_ready, new)) >= self.wanted(component):
                 break
@@ -379,12 +376,7 @@ def test_upgrade_and_rollback_fail_no_request(cluster: Cluster) -> None:
     cluster.ready()
     upgraded = time.monotonic()
     print(f"upgraded: {upgraded - start:.0f} s")
-    images = {
-        each["image"]
-        for pod in cluster.pods()
-        for each in pod["spec"]["containers"]
-        if "deletionTimestamp" not in pod["metadata"]
-    }
+    images = {each["image"] for pod in cluster.pods() for each in pod["spec"]["containers"]}
     assert {name_of(each, "next") for each in SERVICES} <= images
     cluster.helm("rollback", "twin", "1", "--wait", "--timeout", "10m")
     cluster.ready()
