@@ -69,6 +69,8 @@ SETTLES = 95.0
 ROUNDS, WARM = 2, 10
 """Times that each question is asked; questions that are not measured."""
 CALLERS = 8
+STEPS = ("understand", "queries", "search", "fuse", "rerank", "threshold", "duplicates", "context")
+"""Of a search."""
 AIM = 8.0
 """Milliseconds that Twin may add."""
 SLOW = 0.05
@@ -149,6 +151,11 @@ async def grow(index: Index, corpus: Corpus, held: int, size: int) -> None:
     print(f"\n{size} chunks: {size - held} written in {time.monotonic() - began:.0f} s; load {load()}", flush=True)
 
 
+async def ask(plain: Plain, question: str, steps: Table) -> None:
+    for each in (await plain.post("/v1/search", {"query": question}))["steps"]:
+        steps.add(each["name"], each["milliseconds"])
+
+
 async def rate(address: str, key: str, questions: Sequence[str], seconds: float) -> float:
     """Searches a second, of callers that ask one after the other."""
     done = 0
@@ -216,7 +223,7 @@ async def searching(data: Path, sizes: Sequence[int], seconds: float) -> None:
             await asyncio.sleep(SETTLES)
             # Anew: the gateway closes what has not been used for a while.
             plain = await Plain.connect(made.gateways[0], key)
-            table = Table()
+            table, steps = Table(), Table()
             asked = [*questions[:WARM], *questions * ROUNDS]
             chance = random.Random(size)
             for number, question in enumerate(asked):
@@ -226,8 +233,8 @@ async def searching(data: Path, sizes: Sequence[int], seconds: float) -> None:
                     "adapter": lambda question=question: search(  # type: ignore[misc]
                         index, encoder, queries(question), EVERYONE, Filter()
                     ),
-                    "Twin": lambda question=question, plain=plain: plain.post(  # type: ignore[misc]
-                        "/v1/search", {"query": question}
+                    "Twin": lambda question=question, plain=plain, steps=steps: ask(  # type: ignore[misc]
+                        plain, question, steps
                     ),
                 }
                 for each in chance.sample(list(works), len(works)):
@@ -235,6 +242,7 @@ async def searching(data: Path, sizes: Sequence[int], seconds: float) -> None:
                     if number >= WARM:
                         table.add(each, milliseconds)
             table.print(f"{size} chunks", ["encoder", "peer", "adapter", "Twin"])
+            steps.print("of it, as the answer's steps say", list(STEPS))
             table.above("Twin", ["peer"], AIM)
             table.above("Twin", ["adapter"], AIM)
             plain.close()
