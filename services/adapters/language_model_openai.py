@@ -15,13 +15,14 @@ import json
 import os
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
 import structlog
-from httpx_sse import SSEError, aconnect_sse
+from httpx_sse import EventSource, SSEError, aconnect_sse
 
 from services import telemetry
 from services.adapters import address
@@ -144,9 +145,7 @@ class OpenAIModel:
         finished = False
         usage: Usage | None = None
         try:
-            async with aconnect_sse(
-                self._client, "POST", f"{self._prefix}chat/completions", json=body, headers=telemetry.headers()
-            ) as events:
+            async with self._asked(body) as events:
                 if events.response.status_code >= 300:
                     await events.response.aread()
                     raise _refused(events.response)
@@ -182,6 +181,28 @@ class OpenAIModel:
         if not finished:
             raise broken()
         yield usage or Usage(await self.count(messages), written)
+
+    @asynccontextmanager
+    async def _asked(self, body: Mapping[str, Any]) -> AsyncIterator[EventSource]:
+        """The answer to a request; made again once where its connection ends before any of it: an engine may close a
+        kept connection in the very moment that it is used again, and a request has no effect but its answer."""
+        async with AsyncExitStack() as stack:
+            for last in (False, True):
+                try:
+                    events = await stack.enter_async_context(
+                        aconnect_sse(
+                            self._client,
+                            "POST",
+                            f"{self._prefix}chat/completions",
+                            json=body,
+                            headers=telemetry.headers(),
+                        )
+                    )
+                    break
+                except (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError):
+                    if last:
+                        raise
+            yield events
 
     async def close(self) -> None:
         await self._client.aclose()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import socket
 import time
 from collections.abc import AsyncIterator
@@ -313,3 +314,38 @@ async def test_a_file_that_is_no_model(tmp_path: Path) -> None:
     file.write_bytes(b"not a model")
     with pytest.raises(Misconfigured, match="GGUF"):
         await open_adapter("language_model", f"llamacpp://{file}", tmp_path)
+
+
+@pytest.mark.parametrize("closed", [1, 2])
+async def test_a_connection_that_is_closed_as_it_is_used_again(closed: int, tmp_path: Path) -> None:
+    """The request is made once more over another connection; where that is closed too, the engine is away."""
+    body = f"data: {HALF}\n\ndata: [DONE]\n\n".encode()
+    asked = 0
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal asked
+        while head := await reader.readuntil(b"\r\n\r\n"):
+            await reader.readexactly(int(re.search(rb"(?i)content-length: (\d+)", head)[1]))  # type: ignore[index]
+            asked += 1
+            if 1 < asked <= 1 + closed:
+                break
+            writer.write(
+                b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length: %d\r\n\r\n" % len(body)
+            )
+            writer.write(body)
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        model: LanguageModel = await open_adapter(
+            "language_model", f"openai+http://127.0.0.1:{port}/v1?model=stub", tmp_path
+        )
+        whole = ["Half", Usage(await model.count(GREETING), 1)]
+        assert [piece async for piece in model.stream(GREETING, Sampling(max_tokens=5))] == whole
+        if closed == 1:
+            assert [piece async for piece in model.stream(GREETING, Sampling(max_tokens=5))] == whole
+        else:
+            with pytest.raises(Unavailable):
+                await anext(model.stream(GREETING, Sampling(max_tokens=5)))
+        await model.close()
+    assert asked == 3
