@@ -63,6 +63,7 @@ SECURE = {"allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "ca
 class Cluster:
     def __init__(self, cluster: Node | Kind) -> None:
         self.cluster = cluster
+        self.began = time.monotonic()
 
     def kubectl(self, *arguments: str, text: str | None = None, check: bool = True) -> str:
         return _run([*self.cluster.kubectl, *arguments], text, check)
@@ -218,12 +219,11 @@ def _service(name: str, port: int) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
     made = Kind() if available() else Node()
-    start = time.monotonic()
-    made.up()
-    print(f"cluster: {time.monotonic() - start:.0f} s")
-    made.load(*build_all(made.builder, (*SERVICES, *STORES)))
-    print(f"with images: {time.monotonic() - start:.0f} s")
     it = Cluster(made)
+    made.up()
+    print(f"cluster: {time.monotonic() - it.began:.0f} s")
+    made.load(*build_all(made.builder, (*SERVICES, *STORES)))
+    print(f"with images: {time.monotonic() - it.began:.0f} s")
     try:
         for space in (SPACE, ASIDE, MONITORING):
             labels = {"pod-security.kubernetes.io/enforce": "restricted"}
@@ -294,6 +294,7 @@ def test_ingests_a_page_and_answers_from_it(cluster: Cluster) -> None:
     }
     message = cluster.ask("POST", "/v1/chat/completions", body)["choices"][0]["message"]
     print(message["content"])
+    print(f"cited answer: {time.monotonic() - cluster.began:.0f} s")
     assert [each["url_citation"]["url"] for each in message["annotations"]][:1] == [source], message
 
 
