@@ -19,7 +19,7 @@ WORD = re.compile(r"\w+")
 
 def distinct(candidates: Iterable[Candidate], limit: int) -> tuple[list[Candidate], int]:
     """The first `limit` that are no near-duplicates of better ones, and how many were left out for it."""
-    kept: list[tuple[Candidate, frozenset[tuple[str, ...]]]] = []
+    kept: list[tuple[Candidate, frozenset[int]]] = []
     dropped = 0
     for candidate in candidates:
         if len(kept) == limit:
@@ -32,13 +32,14 @@ def distinct(candidates: Iterable[Candidate], limit: int) -> tuple[list[Candidat
     return [candidate for candidate, _ in kept], dropped
 
 
-def _same(one: frozenset[tuple[str, ...]], other: frozenset[tuple[str, ...]]) -> bool:
+def _same(one: frozenset[int], other: frozenset[int]) -> bool:
     smaller = min(len(one), len(other))
-    return len(one & other) >= SAME * smaller and smaller >= SAME * max(len(one), len(other)) / 2
+    return smaller >= SAME * max(len(one), len(other)) / 2 and len(one & other) >= SAME * smaller
 
 
-def _shingles(text: str) -> frozenset[tuple[str, ...]]:
+def _shingles(text: str) -> frozenset[int]:
+    """As hashes, which a tuple would compute anew for each passage it is compared with."""
     words = WORD.findall(text.lower())
     if len(words) <= WORDS:
-        return frozenset([tuple(words)])
-    return frozenset(zip(*(words[start:] for start in range(WORDS)), strict=False))
+        return frozenset([hash(tuple(words))])
+    return frozenset(map(hash, zip(*(words[start:] for start in range(WORDS)), strict=False)))
