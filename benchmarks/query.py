@@ -34,31 +34,28 @@ import numpy as np
 from httpx_sse import aconnect_sse
 
 from benchmarks import slow_engine
+from benchmarks.corpus import AUTHORS, MadeUp, put, put_answering
 from benchmarks.retrieval import lines
 from services import clients, embedded, telemetry
 from services.adapters import open_adapter
 from services.domain import (
     EVERYONE,
-    Chunk,
     Filter,
     Manifest,
     Message,
     Scope,
     SearchRequest,
-    chunk_id,
-    document_id,
 )
-from services.feature.chunk import CHUNKER, chunk
+from services.feature.chunk import CHUNKER
 from services.feature.clean import CLEANER
-from services.ports import Encoder, IndexedDocument, Indexes, LanguageModel, Sampling
+from services.ports import Encoder, Indexes, LanguageModel, Sampling
 from services.retriever import bootstrap
 from services.retriever.queries import Queries
 from services.retriever.search import search
 
-CHUNKS, AUTHORS, TO_A_DOCUMENT, WORDS = 20_000, 20, 20, 120
+CHUNKS, TO_A_DOCUMENT = 20_000, 20
 QUESTIONS, WARM, ENGINE = 72, 12, 24
 """Asked in all; asked first, not measured; asked of a model."""
-NAMES = [f"author-{number}" for number in range(AUTHORS)]
 
 
 # ── The corpus ──────────────────────────────────────────────────────────────────────────────────────
@@ -70,45 +67,12 @@ async def fill(data: Path, directory: Path, asked: Sequence[Any]) -> None:
     await indexes.create(Manifest("bench", encoder.identity, CLEANER, CHUNKER, "live"))
     index = await indexes.open("bench")
 
-    async def put(id: str, author: str, title: str, chunks: Sequence[Chunk], vectors: np.ndarray) -> None:
-        document = IndexedDocument(id, 1, author, f"https://example.org/{id}", title, "source")
-        await index.stage(document, chunks, {each.id: row for each, row in zip(chunks, vectors, strict=True)})
-        await index.publish(document, len(chunks))
-
     passages = lines(data / "retrieval/chunks.jsonl")
-    wanted = {id for each in asked for id in each["relevant"]}
-    held = 0
-    for number, passage in enumerate(each for each in passages if each["id"] in wanted):
-        heading, text = passage["heading"], passage["text"].removeprefix(passage["heading"]).strip()
-        id, author = document_id("author", passage["id"]), NAMES[number % AUTHORS]
-        cut = chunk(f"# {heading}\n\n{text}" if heading else text, id, "", encoder)
-        await put(id, author, heading, cut, await encoder.encode([each.embedded_text for each in cut]))
-        held += len(cut)
-    real = held
-
-    counts = Counter(re.findall(r"[^\W\d_]+", " ".join(each["text"] for each in passages)))
-    chance, drawn = random.Random(1), np.random.default_rng(1)
-    words, often = list(counts), np.array(list(counts.values()), dtype=float)
-    for number in range(CHUNKS):
-        size = min(TO_A_DOCUMENT, CHUNKS - held)
-        if not size:
-            break
-        id = f"document-{number}"
-        texts = []
-        for _ in range(size):
-            said = [words[place] for place in drawn.choice(len(words), WORDS, p=often / often.sum())]
-            ends = sorted(chance.sample(range(8, WORDS - 8), 6))
-            cuts = zip([0, *ends], [*ends, WORDS], strict=True)
-            texts.append(" ".join(" ".join(said[start:end]).capitalize() + "." for start, end in cuts))
-        made = [
-            Chunk(chunk_id(id, text, place), id, place, place * 2000, place * 2000 + len(text), text, tokens=180)
-            for place, text in enumerate(texts)
-        ]
-        rows = drawn.standard_normal((size, encoder.identity.dimensions)).astype(np.float32)
-        await put(id, NAMES[number % AUTHORS], id, made, rows / np.linalg.norm(rows, axis=1, keepdims=True))
-        held += size
+    real = await put_answering(index, encoder, passages, asked)
+    for each in MadeUp.like(passages, encoder.identity.dimensions, TO_A_DOCUMENT).documents(0, CHUNKS - real):
+        await put(index, each)
     await indexes.close()
-    print(f"{held} chunks, {real} of them real, of {AUTHORS} authors; {os.cpu_count()} cores, load {load()}")
+    print(f"{CHUNKS} chunks, {real} of them real, of {AUTHORS} authors; {os.cpu_count()} cores, load {load()}")
 
 
 # ── Figures ─────────────────────────────────────────────────────────────────────────────────────────

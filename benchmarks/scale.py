@@ -5,11 +5,9 @@
 Twin as separate processes on a real Weaviate (crawling: on MongoDB's protocol and Redis too); needs Go for these.
 
     search   The index holds the passages of retrieval/ in the folder of TWIN_TEST_DATA that answer its questions,
-             embedded, and made-up prose of their words with random unit vectors: encoding 200,000 chunks would take
-             hours on two cores, and what a search costs depends on how many there are and on how often words occur.
-             Chunks are written by the index's adapter, a document of 50 at a time. After SETTLES seconds, in which
-             Weaviate writes what it holds in memory to its disk, questions are asked, each of these right after the
-             other in random order:
+             embedded, and made-up prose (corpus.py), written by the index's adapter, a document of 50 chunks at a time.
+             After SETTLES seconds, in which Weaviate writes what it holds in memory to its disk, questions are asked,
+             each of these right after the other in random order:
 
              peer     the question's encoding, then one hybrid query of 100 hits by Weaviate's own client
              adapter  the question's encoding and the two searches as Twin's retriever makes them
@@ -27,14 +25,11 @@ import argparse
 import asyncio
 import os
 import random
-import re
 import sys
 import tempfile
 import time
-from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -44,15 +39,16 @@ import numpy as np
 import psutil
 import weaviate
 
+from benchmarks.corpus import MadeUp, put, put_answering
 from benchmarks.query import Plain, Table, load, timed
 from benchmarks.retrieval import lines
 from services import telemetry
 from services.adapters import open_adapter
 from services.adapters.words import Words
-from services.domain import EVERYONE, Chunk, Filter, Manifest, chunk_id, document_id
-from services.feature.chunk import CHUNKER, chunk
+from services.domain import EVERYONE, Filter, Manifest
+from services.feature.chunk import CHUNKER
 from services.feature.clean import CLEANER
-from services.ports import Encoder, Index, IndexedDocument, Indexes
+from services.ports import Encoder, Index, Indexes
 from services.retriever.queries import queries
 from services.retriever.search import DEPTH, search
 from tests.processes import Cluster, cluster, create_key
@@ -61,7 +57,7 @@ from tests.servers.run import Servers
 from tests.servers.tei import Tei, application
 from tests.up_servers import settings_of
 
-AUTHORS, TO_A_DOCUMENT, WORDS = 20, 50, 120
+TO_A_DOCUMENT = 50
 WRITERS = 4
 """Documents written at once."""
 SETTLES = 95.0
@@ -82,57 +78,7 @@ SCALING = 0.9
 # ── Search ──────────────────────────────────────────────────────────────────────────────────────────
 
 
-@dataclass(frozen=True)
-class Corpus:
-    """What made-up documents are drawn from."""
-
-    words: Sequence[str]
-    shares: np.ndarray[Any, Any]
-    dimensions: int
-
-    def documents(self, first: int, count: int) -> Iterator[tuple[str, str, list[Chunk], np.ndarray[Any, Any]]]:
-        """(id, author, chunks, vectors), `count` chunks together. `first`: of the documents' numbers."""
-        number = first
-        while count:
-            size = min(TO_A_DOCUMENT, count)
-            drawn, chance = np.random.default_rng(number), random.Random(number)
-            id = f"document-{number}"
-            texts = []
-            for _ in range(size):
-                said = [self.words[place] for place in drawn.choice(len(self.words), WORDS, p=self.shares)]
-                ends = sorted(chance.sample(range(8, WORDS - 8), 6))
-                cuts = zip([0, *ends], [*ends, WORDS], strict=True)
-                texts.append(" ".join(" ".join(said[start:end]).capitalize() + "." for start, end in cuts))
-            chunks = [
-                Chunk(chunk_id(id, text, place), id, place, place * 2000, place * 2000 + len(text), text, tokens=180)
-                for place, text in enumerate(texts)
-            ]
-            rows = drawn.standard_normal((size, self.dimensions)).astype(np.float32)
-            yield id, f"author-{number % AUTHORS}", chunks, rows / np.linalg.norm(rows, axis=1, keepdims=True)
-            count -= size
-            number += 1
-
-
-async def put(index: Index, id: str, author: str, title: str, chunks: Sequence[Chunk], rows: Any) -> None:
-    document = IndexedDocument(id, 1, author, f"https://example.org/{id}", title, "source")
-    await index.stage(document, chunks, {each.id: row for each, row in zip(chunks, rows, strict=True)})
-    await index.publish(document, len(chunks))
-
-
-async def real(index: Index, encoder: Encoder, passages: Sequence[Any]) -> int:
-    """The real passages, cut and embedded; how many chunks."""
-    held = 0
-    for number, passage in enumerate(passages):
-        heading, text = passage["heading"], passage["text"].removeprefix(passage["heading"]).strip()
-        id = document_id("author", passage["id"])
-        cut = chunk(f"# {heading}\n\n{text}" if heading else text, id, "", encoder)
-        vectors = await encoder.encode([each.embedded_text for each in cut])
-        await put(index, id, f"author-{number % AUTHORS}", heading, cut, vectors)
-        held += len(cut)
-    return held
-
-
-async def grow(index: Index, corpus: Corpus, held: int, size: int) -> None:
+async def grow(index: Index, corpus: MadeUp, held: int, size: int) -> None:
     """From so many chunks to so many."""
     began = time.monotonic()
     made = corpus.documents(held, size - held)
@@ -144,8 +90,7 @@ async def grow(index: Index, corpus: Corpus, held: int, size: int) -> None:
                 each = await asyncio.to_thread(next, made, None)
             if each is None:
                 return
-            id, author, chunks, rows = each
-            await put(index, id, author, id, chunks, rows)
+            await put(index, each)
 
     await asyncio.gather(*(write() for _ in range(WRITERS)))
     print(f"\n{size} chunks: {size - held} written in {time.monotonic() - began:.0f} s; load {load()}", flush=True)
@@ -178,9 +123,6 @@ async def searching(data: Path, sizes: Sequence[int], seconds: float) -> None:
     passages = lines(data / "retrieval/chunks.jsonl")
     asked_of = lines(data / "retrieval/questions.jsonl")
     questions = [each["question"] for each in asked_of]
-    wanted = {id for each in asked_of for id in each["relevant"]}
-    counts = Counter(re.findall(r"[^\W\d_]+", " ".join(each["text"] for each in passages)))
-    often = np.array(list(counts.values()), dtype=float)
     async with AsyncExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="twin-scale-")))
         servers = Servers(directory / "servers")
@@ -192,8 +134,8 @@ async def searching(data: Path, sizes: Sequence[int], seconds: float) -> None:
         encoder: Encoder = await open_adapter("encoder", "onnx://", directory)
         await indexes.create(Manifest("bench", encoder.identity, CLEANER, CHUNKER, "live"))
         index = await indexes.open("bench")
-        held = await real(index, encoder, [each for each in passages if each["id"] in wanted])
-        corpus = Corpus(list(counts), often / often.sum(), encoder.identity.dimensions)
+        held = await put_answering(index, encoder, passages, asked_of)
+        corpus = MadeUp.like(passages, encoder.identity.dimensions, TO_A_DOCUMENT)
         key = await create_key(directory, settings)
         made = await stack.enter_async_context(cluster(directory, settings))
         parts = urlsplit(url)

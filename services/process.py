@@ -18,6 +18,7 @@ import structlog
 from google.protobuf.descriptor import ServiceDescriptor
 
 from services import rpc, telemetry
+from services.adapters import all_or_none
 from services.errors import TwinError, Unavailable
 from services.settings import Settings
 
@@ -55,11 +56,13 @@ class Service(Protocol):
 
 
 async def patiently(build: Callable[[], Awaitable[T]]) -> T:
-    """What a bootstrap builds, also where a store is away or slow just when the process starts. Unavailable."""
+    """What a bootstrap builds, also where a store is away or slow just when the process starts: what was opened by then
+    is closed, and all of it is opened anew. Unavailable."""
     end = asyncio.get_running_loop().time() + START_PATIENCE
     while True:
         try:
-            return await build()
+            async with all_or_none():
+                return await build()
         except Unavailable as error:
             if asyncio.get_running_loop().time() > end:
                 raise

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 import pytest
 
 from services import process
+from services.adapters import open_adapter
 from services.errors import Misconfigured, Unavailable
+from services.ports import Documents
 
 
 async def test_health_follows_the_stores(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -53,3 +56,22 @@ async def test_a_store_may_be_away_at_the_start(monkeypatch: pytest.MonkeyPatch)
     tries[:] = [Unavailable("away")] * 10_000
     with pytest.raises(Unavailable):
         await process.patiently(build)
+
+
+async def test_what_a_failed_start_has_opened_is_closed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Each try opens its own adapters; those of the tries that failed do not stay open beside them."""
+    monkeypatch.setattr(process, "START_SECONDS", 0.0)
+    opened: list[Documents] = []
+
+    async def build() -> Documents:
+        opened.append(await open_adapter("documents", "sqlite:///", tmp_path))
+        if len(opened) < 3:
+            raise Unavailable("away")
+        return opened[-1]
+
+    made = await process.patiently(build)
+    assert await made.get(["-"]) == {}
+    for each in opened[:-1]:
+        with pytest.raises(Unavailable):
+            await each.get(["-"])
+    await made.close()

@@ -14,6 +14,9 @@ and `ls services/adapters` is the table of what there is. Each is imported only 
 from __future__ import annotations
 
 import re
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from contextvars import ContextVar
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -23,6 +26,23 @@ from services.adapters.traced import traced
 from services.errors import Misconfigured
 
 SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*")
+_together: ContextVar[Sequence[AsyncExitStack]] = ContextVar("_together", default=())
+"""What closes the adapters of the start that is under way, if one is."""
+
+
+@asynccontextmanager
+async def all_or_none() -> AsyncIterator[None]:
+    """Adapters that are opened within it are closed again where it ends with an error."""
+    async with AsyncExitStack() as opened:
+        under_way = [opened]
+        before = _together.set(under_way)
+        try:
+            yield
+        finally:
+            _together.reset(before)
+            # A task that was begun within it has it still, and what that opens is its own.
+            under_way.clear()
+        opened.pop_all()
 
 
 def technologies(port: str) -> list[str]:
@@ -57,5 +77,8 @@ async def open_adapter(port: str, url: str, data_dir: Path, *, setting: str = ""
             f"install Twin with the extra that holds it (see docs/settings.md)."
         ) from error
     adapter = await module.open(url, data_dir)
+    if adapter is not None:
+        for opened in _together.get():
+            opened.push_async_callback(adapter.close)
     # A port that may be none (`none://`, `quotes://`) has nothing to trace.
     return traced(port, technology, url, adapter) if adapter is not None and telemetry.exporting() else adapter

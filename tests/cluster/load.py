@@ -2,8 +2,9 @@
 
 Comes in: TWIN_URL, TWIN_API_KEY, TWIN_PAGES; SECONDS to go on at most (until stdin ends), RATE searches a second, and
 beside them one stream after the other and one ingest after the other, each of a page of its own. Goes out: `begun` once
-it answers, and one line of JSON with how many were asked and each failure. Does not know: what is done. What fails is not repeated, so each failure counts; `--patient` repeats
-as HTTP says where the answer was 429 or 503 or no connection was made.
+it answers, and one line of JSON with how many were asked and each failure. Does not know: what is done. What fails is
+not repeated, so each failure counts; `--patient` repeats as HTTP says where the answer was 429 or 503 or no connection
+was made.
 """
 
 from __future__ import annotations
