@@ -121,8 +121,8 @@ class Schedule:
         async with aclosing(awatch(path, step=milliseconds, debounce=milliseconds * 5)) as changes:
             coming = asyncio.ensure_future(anext(changes))
             try:
-                # Its first step begins to watch: what changes after the crawl has passed the place is not missed. Nor is
-                # what changed before: a crawl that runs already may have passed it, so that one is waited for.
+                # Its first step begins to watch: what changes after the crawl has passed the place is not missed.
+                # Nor is what changed before: a crawl that runs already may have passed it, and is waited for.
                 await asyncio.sleep(0)
                 await self._ingests.refresh_after(source.id)
                 await coming
