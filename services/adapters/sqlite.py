@@ -113,28 +113,31 @@ class Database:
         """
 
         def current(connection: apsw.Connection) -> int:
-            if not connection.table_exists(None, "schema_versions"):
+            # Asked by a statement: `table_exists` answers from the schema that the connection read last, however old.
+            if not connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'schema_versions'").get:
                 return 0
             version = connection.execute("SELECT version FROM schema_versions WHERE component = ?", (component,)).get
             return int(version or 0)
 
-        def upgrade(connection: apsw.Connection) -> None:
+        def upgrade(connection: apsw.Connection) -> int:
             connection.execute(
                 "CREATE TABLE IF NOT EXISTS schema_versions (component TEXT PRIMARY KEY, version INTEGER NOT NULL)"
             )
-            for step in steps[current(connection) :]:
+            before = current(connection)
+            for step in steps[before:]:
                 if isinstance(step, str):
                     connection.execute(step)
                 else:
                     step(connection)
             connection.execute(
                 "INSERT INTO schema_versions VALUES (?, ?) ON CONFLICT DO UPDATE SET version = excluded.version",
-                (component, max(len(steps), current(connection))),
+                (component, max(len(steps), before)),
             )
+            return before
 
         found = await self.read(current)
         if found < len(steps):
-            await self.write(upgrade)
+            found = await self.write(upgrade)
         if found > len(steps):
             raise Misconfigured(
                 f"The data file was written by a newer Twin (its {component} are version {found}, this Twin knows "

@@ -110,6 +110,18 @@ async def test_migrations_go_forward_once_and_never_back(tmp_path: Path, databas
     assert not sqlite._files, "what was refused holds nothing"
 
 
+async def test_a_newer_file_is_refused_by_a_reader_that_knew_an_older_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A connection keeps the schema it has read; which version the file is of must not be taken from that."""
+    monkeypatch.setattr(sqlite, "READERS", 1)
+    opened = await Database.open("sqlite://", tmp_path, "notes", STEPS)
+    await opened.migrate("notes", (*STEPS, "ALTER TABLE notes ADD COLUMN at"))
+    with pytest.raises(Misconfigured, match="newer Twin"):
+        await Database.open("sqlite://", tmp_path, "notes", STEPS)
+    await opened.close()
+
+
 async def test_hooks_run_in_every_connection(database: Database) -> None:
     """A function given once is there for readers and the writer, those already open included."""
 
