@@ -302,8 +302,8 @@ class Index(Protocol):
         """Best by BM25 over titles, headings and text, identifiers split (camelCase, snake_case, dots), best first."""
         ...
 
-    async def neighbours(self, document_id: str, ordinals: Collection[int]) -> list[Hit]:
-        """Chunks of the searchable version by their place in it; score 0."""
+    async def neighbours(self, places: Mapping[str, Collection[int]]) -> list[Hit]:
+        """Chunks of documents' searchable versions by their places in them, in this order; score 0."""
         ...
 
     async def vectors(self, chunk_ids: Sequence[str]) -> dict[str, Vectors]:

@@ -371,13 +371,16 @@ class SqliteIndex:
 
         return [] if wanted.nothing or k < 1 else await self._read(read)
 
-    async def neighbours(self, document_id: str, ordinals: Collection[int]) -> list[Hit]:
+    async def neighbours(self, places: Mapping[str, Collection[int]]) -> list[Hit]:
         def read(connection: apsw.Connection) -> list[Hit]:
-            rows = connection.execute(
-                f"{self._hit} WHERE d.id = ? AND p.ordinal IN (SELECT value FROM json_each(?)) ORDER BY p.ordinal",
-                (document_id, json.dumps(sorted(set(ordinals)))),
-            )
-            return [_hit(row, 0.0) for row in rows]
+            return [
+                _hit(row, 0.0)
+                for document_id, ordinals in places.items()
+                for row in connection.execute(
+                    f"{self._hit} WHERE d.id = ? AND p.ordinal IN (SELECT value FROM json_each(?)) ORDER BY p.ordinal",
+                    (document_id, json.dumps(sorted(set(ordinals)))),
+                )
+            ]
 
         return await self._read(read)
 

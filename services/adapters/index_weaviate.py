@@ -32,7 +32,8 @@ The vector index is HNSW. Each search carries a filter, and below 40,000 candida
 Weaviate then compares with every one of them: exact, for every smaller corpus and for every author of a larger one.
 
 Words are folded here (words.py) and are tokens parted by spaces to Weaviate. How often a term occurs is counted
-exactly up to COUNTED chunks, beyond that estimated from a sample and kept for KEPT seconds.
+exactly up to COUNTED chunks, beyond that estimated from a sample. Weaviate reads each object that it counts, so counts
+are kept: a word that is in many chunks is in many questions.
 
 Every write goes to all replicas (consistency=ALL), so that one may be asked; with QUORUM reads ask a quorum too.
 """
@@ -66,11 +67,25 @@ from weaviate.classes.config import (
 from weaviate.classes.data import DataObject
 from weaviate.classes.init import AdditionalConfig, Auth, Timeout
 from weaviate.classes.query import Filter as Where
-from weaviate.classes.query import MetadataQuery, Metrics
+from weaviate.classes.query import Metrics
 from weaviate.config import GrpcConfig
 from weaviate.exceptions import UnexpectedStatusCodeError, WeaviateBaseError
 
 from services.adapters import address, words
+from services.adapters.weaviate_reads import (
+    Filters,
+    Reads,
+    Result,
+    among,
+    below,
+    either,
+    equal,
+    every,
+    least,
+    most,
+    number,
+    text,
+)
 from services.domain import Chunk, EncoderIdentity, Facets, Filter, Hit, Manifest, Scope, Thresholds, digest
 from services.errors import Conflict, InvalidInput, Misconfigured, NotFound, Unavailable
 from services.ports import Index, IndexedDocument, Indexes, Vectors, refuse_odd, refuse_older
@@ -82,8 +97,14 @@ PATIENCE = 5.0
 PATIENCE_WRITING = 60.0
 """Seconds for a batch: a cold HNSW index of a large corpus takes its time."""
 PATIENCE_CONNECTING = 3.0
-RECONNECT = 1000
-"""Milliseconds between tries to connect again at most: gRPC's own two minutes would outlast a restart by far."""
+CHANNEL = [
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 1000),
+    ("grpc.keepalive_time_ms", 20_000),
+    ("grpc.keepalive_timeout_ms", 5_000),
+]
+"""gRPC's own two minutes between tries to connect again would outlast a restart by far."""
 MOST = 10_000
 """Objects that Weaviate gives or deletes at once (QUERY_MAXIMUM_RESULTS)."""
 NEAREST = 4096
@@ -116,11 +137,19 @@ REMEMBERED = 50_000
 COUNTED = 4096
 """Chunks up to which words are counted exactly: Weaviate counts by reading each object that has the word (5 µs)."""
 SAMPLES = 64
-"""Beyond, one chunk of so many is counted first."""
+"""Beyond, it is counted in a sample first: each chunk is in one of so many parts."""
+SHARES = (1, 8)
+"""Parts that are a sample: the smaller one first, where the corpus is large enough for it,"""
+SAMPLED = 2000
+"""which then is of so many chunks."""
 ENOUGH = 32
 """Chunks of the sample that make a good estimate (within 18 %, and idf is its logarithm); fewer: all are counted."""
-KEPT = 60.0
-"""Seconds that an estimate is kept."""
+KEPT = 600.0
+"""Seconds that a count is kept, while there are as many chunks as there were,"""
+DRIFT = 0.02
+"""or nearly, where it was an estimate."""
+KEPT_TOTAL = 1.0
+"""Seconds that it is kept how many chunks there are."""
 TERMS = 20_000
 """Estimates that are kept."""
 SCHEMA = 1
@@ -130,7 +159,9 @@ COUNT = re.compile(r"[1-9][0-9]{0,4}")
 EXAMPLE = "weaviate://:KEY@HOST:8080?grpc_port=50051, or weaviate+https:// for TLS"
 DATE = re.compile(r"(\d{4})(?:-(\d\d))?(?:-(\d\d))?(?!\d)")
 SHOWN = ["shown"]
-"""What is read of a hit is one property: the client takes 10 µs for each."""
+"""What is read of a hit is one property."""
+SPARE = 16
+"""Hits asked for beyond those wanted: in place of such as are of a version that is no more, or not yet, searchable."""
 STAGED, PUBLISHED = "staged", "published"
 
 log = structlog.get_logger(__name__)
@@ -153,6 +184,10 @@ class _Address:
     consistency: ConsistencyLevel
     replicas: int
 
+    @property
+    def reading(self) -> ConsistencyLevel:
+        return ConsistencyLevel.ONE if self.consistency is ConsistencyLevel.ALL else self.consistency
+
 
 class _Server:
     """The one client, connected when it is first needed, and the one translator of its errors."""
@@ -161,7 +196,18 @@ class _Server:
         self.address = address
         self._lock = asyncio.Lock()
         self._client: Any = None
+        self._reads: Reads | None = None
         self._closed = False
+
+    async def read(self, work: Callable[[Reads], Awaitable[T]]) -> T:
+        """As `call`, for what reads chunks and versions."""
+
+        async def ask(_: Any) -> T:
+            if self._reads is None:
+                raise Unavailable("The index is closed.")
+            return await work(self._reads)
+
+        return await self.call(ask)
 
     async def call(self, work: Callable[[Any], Awaitable[T]], patience: float = PATIENCE) -> T:
         """What `work` makes of the client. Unavailable where it does not answer, or has not read its collection yet."""
@@ -181,6 +227,9 @@ class _Server:
             client, self._client = self._client, None
             if client is not None:
                 await client.close()
+            reads, self._reads = self._reads, None
+            if reads is not None:
+                await reads.close()
 
     async def _connected(self) -> Any:
         async with self._lock:
@@ -194,6 +243,8 @@ class _Server:
                 except BaseException:
                     await asyncio.shield(client.close())
                     raise
+                to = self.address
+                self._reads = Reads(to.grpc_host, to.grpc_port, to.secure, to.key, CHANNEL, to.reading)
                 self._client = client
             return self._client
 
@@ -211,15 +262,7 @@ class _Server:
             skip_init_checks=True,
             additional_config=AdditionalConfig(
                 timeout=Timeout(init=PATIENCE_CONNECTING, query=PATIENCE, insert=PATIENCE_WRITING),
-                grpc_config=GrpcConfig(
-                    channel_options=[
-                        ("grpc.initial_reconnect_backoff_ms", 100),
-                        ("grpc.min_reconnect_backoff_ms", 100),
-                        ("grpc.max_reconnect_backoff_ms", RECONNECT),
-                        ("grpc.keepalive_time_ms", 20_000),
-                        ("grpc.keepalive_timeout_ms", 5_000),
-                    ]
-                ),
+                grpc_config=GrpcConfig(channel_options=CHANNEL),
             ),
         )
 
@@ -434,8 +477,14 @@ class _GenerationServer:
 
     async def call(self, work: Callable[[Any], Awaitable[T]], patience: float = PATIENCE) -> T:
         """NotFound where the manifests say that this generation is gone, else as _Server.call."""
+        return await self._told(self._server.call(work, patience))
+
+    async def read(self, work: Callable[[Reads], Awaitable[T]]) -> T:
+        return await self._told(self._server.read(work))
+
+    async def _told(self, answer: Awaitable[T]) -> T:
         try:
-            return await self._server.call(work, patience)
+            return await answer
         except _Missing as error:
             listed = {each.name: each for each in await self._indexes.manifests()}.get(self._manifest.name)
             if listed is None or listed.fingerprint != self._manifest.fingerprint:
@@ -473,6 +522,19 @@ class _Found:
         return self.chunk.document_id, self.version
 
 
+@dataclass(frozen=True, slots=True)
+class _Count:
+    """Of the chunks that have some tokens, when there were so many chunks in all."""
+
+    count: int
+    total: int
+    at: float
+
+    def holds(self, total: int, now: float) -> bool:
+        within = 0 if total <= COUNTED else total * DRIFT
+        return now - self.at < KEPT and abs(total - self.total) <= within
+
+
 class WeaviateIndex:
     def __init__(self, server: _GenerationServer, manifest: Manifest) -> None:
         self._server = server
@@ -481,11 +543,12 @@ class WeaviateIndex:
         self._chunks_name, self._versions_name = _collections(server.address.prefix, manifest)
         self._words = words.Words()
         self._seen: dict[tuple[str, int], None] = {}
-        self._counts: dict[str, tuple[float, int]] = {}
+        self._counts: dict[str, _Count] = {}
+        self._total: tuple[float, int, Filters | None] | None = None
         self._found_last: dict[str, tuple[float, _Version | None]] = {}
 
     async def known(self, document_id: str) -> frozenset[str]:
-        return frozenset([each["chunk"] for each in await self._places(document_id, ["chunk"])])
+        return await self._chunks_of(document_id)
 
     async def stage(self, document: IndexedDocument, chunks: Sequence[Chunk], vectors: Mapping[str, Vectors]) -> None:
         given = {chunk.id: self._row(vectors[chunk.id]) for chunk in chunks if chunk.id in vectors}
@@ -495,7 +558,7 @@ class WeaviateIndex:
             return
         refuse_older(document, searchable)
         copied = await self.vectors([chunk.id for chunk in chunks if chunk.id not in given])
-        rows = {**{id: row.tolist() for id, row in copied.items()}, **given}
+        rows = {id: row.tolist() for id, row in {**copied, **given}.items()}
         for chunk in chunks:
             if chunk.id not in rows:
                 raise InvalidInput(f"Chunk {chunk.id} is new to the index and came without its vector.")
@@ -506,11 +569,12 @@ class WeaviateIndex:
 
     async def publish(self, document: IndexedDocument, chunks: int) -> None:
         self._found_last.pop(document.id, None)
+        self._total = None
         _, published = await self._versions_of(document.id)
         searchable = max(published, default=None)
         if searchable != document.version:
             refuse_older(document, searchable)
-            there = await self._count(_equal("document", document.id) & _equal("version", document.version))
+            there = await self._count(every(equal("document", document.id), equal("version", document.version)))
             if there != chunks:
                 raise Conflict(
                     f"{there} of the {chunks} chunks of version {document.version} are staged: stage the rest first."
@@ -522,10 +586,12 @@ class WeaviateIndex:
                 id = _id(PUBLISHED, document.id, str(document.version))
                 await self._server.call(lambda client: self._versions_for_writing(client).data.delete_by_id(id))
                 refuse_older(document, max(published))
-        older = _equal("document", document.id) & Where.by_property("version").less_than(document.version)
-        done = _equal("document", document.id) & _equal("version", document.version) & _equal("state", STAGED)
+        theirs = Where.by_property("document").equal(document.id)
+        older = theirs & Where.by_property("version").less_than(document.version)
+        done = theirs & Where.by_property("version").equal(document.version) & Where.by_property("state").equal(STAGED)
         await self._delete(self._versions_for_writing, Where.any_of([older, done]))
         await self._delete(self._chunks_for_writing, older)
+        self._forget()
 
     async def delete(self, document_ids: Collection[str]) -> None:
         for id in document_ids:
@@ -534,22 +600,15 @@ class WeaviateIndex:
             theirs = Where.by_property("document").contains_any(some)
             await self._delete(self._versions_for_writing, theirs)
             await self._delete(self._chunks_for_writing, theirs)
+        self._forget()
 
     async def dense(self, vector: Vectors, k: int, scope: Scope, filter: Filter) -> list[Hit]:
-        row = self._row(vector)
+        row = self._row(vector).tobytes()
         authors, where = _wanted(scope, filter)
 
         async def find(limit: int) -> list[_Found]:
-            found = await self._server.call(
-                lambda client: self._chunks(client).query.near_vector(
-                    row,
-                    limit=limit,
-                    filters=where,
-                    return_properties=SHOWN,
-                    return_metadata=MetadataQuery(distance=True),
-                )
-            )
-            return [_found(each.properties, 1.0 - each.metadata.distance) for each in found.objects]
+            found = await self._find(self._chunks_name, limit, where, near=row, shown=SHOWN)
+            return [_found(each, 1.0 - each.metadata.distance) for each in found]
 
         return [] if k < 1 or authors == () else await self._search(min(k, NEAREST), authors, find)
 
@@ -557,86 +616,62 @@ class WeaviateIndex:
         tokens = " ".join(self._words.of_query(query))
         authors, where = _wanted(scope, filter)
 
-        async def best(where: Any, limit: int) -> list[_Found]:
-            found = await self._server.call(
-                lambda client: self._chunks(client).query.bm25(
-                    tokens,
-                    query_properties=["words"],
-                    limit=limit,
-                    filters=where,
-                    return_properties=SHOWN,
-                    return_metadata=MetadataQuery(score=True),
-                )
-            )
-            return [_found(each.properties, each.metadata.score) for each in found.objects]
-
         async def find(limit: int) -> list[_Found]:
-            recent = where & Where.by_property("staged").greater_or_equal(int(time.time() - UNFLUSHED))
-            both = await asyncio.gather(best(where, max(limit, LEAST)), best(recent, max(limit, RECENT)))
-            merged = {(each.of, each.chunk.ordinal): each for some in both for each in some}
-            return sorted(merged.values(), key=lambda each: -each.score)[:limit]
+            recent = every(where, least("staged", int(time.time() - UNFLUSHED)))
+            both = await asyncio.gather(
+                self._find(self._chunks_name, max(limit, LEAST), where, words=tokens, shown=SHOWN),
+                self._find(self._chunks_name, max(limit, RECENT), recent, words=tokens, shown=SHOWN),
+            )
+            merged = {each.metadata.id_as_bytes: each for some in both for each in some}
+            best = sorted(merged.values(), key=lambda each: -each.metadata.score)[:limit]
+            return [_found(each, each.metadata.score) for each in best]
 
         return [] if k < 1 or authors == () or not tokens else await self._search(min(k, NEAREST), authors, find)
 
-    async def neighbours(self, document_id: str, ordinals: Collection[int]) -> list[Hit]:
+    async def neighbours(self, places: Mapping[str, Collection[int]]) -> list[Hit]:
+        hits: dict[str, list[Hit]] = {}
+        left = set(places)
         for _ in range(ROUNDS):
-            at, version = self._found_last.pop(document_id, (0.0, None))
-            if version is None or time.monotonic() - at > SAME_QUESTION:
-                _, published = await self._versions_of(document_id)
-                if not published:
-                    return []
-                version = published[max(published)]
-            wanted = sorted(ordinal for ordinal in set(ordinals) if 0 <= ordinal < version.chunks)
-            found: list[_Found] = []
-            for some in _slices(wanted):
-                ids = [_place(document_id, version.version, ordinal) for ordinal in some]
-                objects = await self._by_ids(self._chunks, ids, SHOWN)
-                found += [_found(each, 0.0) for each in objects]
-            if len(found) == len(wanted):
-                return [_hit(each, version) for each in sorted(found, key=lambda each: each.chunk.ordinal)]
-            # Another version has taken its place meanwhile.
+            versions = await self._newest(left)
+            wanted = {
+                id: [at for at in sorted(set(places[id])) if 0 <= at < version.chunks]
+                for id, version in versions.items()
+            }
+            ids = [_place(id, versions[id].version, at) for id, ordinals in wanted.items() for at in ordinals]
+            found: dict[str, list[_Found]] = {id: [] for id in wanted}
+            for result in await self._by_ids(self._chunks_name, ids, SHOWN):
+                each = _found(result, 0.0)
+                found[each.chunk.document_id].append(each)
+            for id, theirs in found.items():
+                if len(theirs) == len(wanted[id]):
+                    theirs.sort(key=lambda each: each.chunk.ordinal)
+                    hits[id] = [_hit(each, versions[id]) for each in theirs]
+            # Of the others another version has taken their place meanwhile.
+            left = versions.keys() - hits.keys()
+            if not left:
+                return [hit for id in places for hit in hits.get(id, ())]
         raise Unavailable("The document changes faster than it can be read: try again later.", retry_after=1)
 
     async def vectors(self, chunk_ids: Sequence[str]) -> dict[str, Vectors]:
         vectors: dict[str, Vectors] = {}
         for some in _slices(list(dict.fromkeys(chunk_ids))):
-            where = Where.by_property("chunk").contains_any(some)
-            found = await self._server.call(
-                lambda client, where=where: self._chunks(client).query.fetch_objects(  # type: ignore[misc]
-                    filters=where, limit=MOST, include_vector=True, return_properties=["chunk"]
-                )
-            )
-            for each in found.objects:
-                vectors[each.properties["chunk"]] = np.asarray(each.vector["default"], dtype=np.float32)
+            found = await self._find(self._chunks_name, MOST, among("chunk", some), shown=["chunk"], vectors=True)
+            for each in found:
+                # A copy: what is read of bytes is not writable.
+                vectors[text(each, "chunk")] = np.frombuffer(_vector(each), dtype="<f4").astype(np.float32)
         return vectors
 
     async def document_frequencies(self, terms: Collection[str]) -> tuple[dict[str, int], int]:
         held = {term: self._words.of_term(term) for term in terms}
-        total = await self._count(None)
-        if total <= COUNTED:
-            staged = await self._staged()
-            total -= await self._count(staged) if staged is not None else 0
-        else:
-            staged = None
-        estimate = total > COUNTED
-
-        async def count(tokens: Sequence[str]) -> int:
-            if not tokens:
-                return 0
-            where = Where.all_of([_equal("words", token) for token in tokens])
-            if estimate:
-                return await self._estimate(" ".join(tokens), where)
-            whole = await self._count(where)
-            return whole - (await self._count(where & staged) if whole and staged is not None else 0)
-
-        counts = await asyncio.gather(*(count(tokens) for tokens in held.values()))
+        total, staged = await self._in_all()
+        counts = await asyncio.gather(*(self._with(tokens, total, staged) for tokens in held.values()))
         return dict(zip(held, counts, strict=True)), total
 
     async def facets(self, scope: Scope) -> Facets:
         authors, _ = _wanted(scope, Filter())
         if authors == ():
             return Facets()
-        where = _equal("state", PUBLISHED)
+        where = Where.by_property("state").equal(PUBLISHED)
         if authors is not None:
             where = where & Where.by_property("author").contains_any([_key(author) for author in authors])
         named = ("author_name", "source_address", "host", "language", "byline")
@@ -671,15 +706,10 @@ class WeaviateIndex:
     async def versions(self, document_ids: Collection[str]) -> dict[str, int]:
         versions: dict[str, int] = {}
         for some in _slices(list(document_ids)):
-            where = Where.by_property("document").contains_any(some) & _equal("state", PUBLISHED)
-            found = await self._server.call(
-                lambda client, where=where: self._versions(client).query.fetch_objects(  # type: ignore[misc]
-                    filters=where, limit=MOST, return_properties=["document", "version"]
-                )
-            )
-            for each in found.objects:
-                id = each.properties["document"]
-                versions[id] = max(versions.get(id, 0), each.properties["version"])
+            where = every(among("document", some), equal("state", PUBLISHED))
+            for each in await self._find(self._versions_name, MOST, where, shown=["document", "version"]):
+                id = text(each, "document")
+                versions[id] = max(versions.get(id, 0), number(each, "version"))
         return versions
 
     # ── Searching ───────────────────────────────────────────────────────────────────────────────────
@@ -688,7 +718,7 @@ class WeaviateIndex:
         self, k: int, authors: tuple[str, ...] | None, find: Callable[[int], Awaitable[list[_Found]]]
     ) -> list[Hit]:
         """The best k of what is searchable."""
-        limit = k + k // 4 + 8
+        limit = k + SPARE
         gone: set[tuple[str, int]] = set()
         for _ in range(ROUNDS):
             began = time.time()
@@ -727,114 +757,142 @@ class WeaviateIndex:
         raise Unavailable("The index changes faster than it can be searched: try again later.", retry_after=1)
 
     async def _published(self, wanted: Collection[tuple[str, int]]) -> dict[tuple[str, int], _Version]:
-        versions = {}
-        for some in _slices([_id(PUBLISHED, document, str(version)) for document, version in wanted]):
-            for each in await self._by_ids(self._versions, some, SHOWN):
-                version = _version(each)
-                versions[version.document, version.version] = version
-        return versions
+        ids = [_id(PUBLISHED, document, str(version)) for document, version in wanted]
+        found = [_version(each) for each in await self._by_ids(self._versions_name, ids, SHOWN)]
+        return {(version.document, version.version): version for version in found}
 
     async def _being_staged(self, wanted: Collection[tuple[str, int]]) -> set[tuple[str, int]]:
-        staged = set()
-        for some in _slices([_id(STAGED, document, str(version)) for document, version in wanted]):
-            for each in await self._by_ids(self._versions, some, ["document", "version"]):
-                staged.add((each["document"], each["version"]))
-        return staged
+        ids = [_id(STAGED, document, str(version)) for document, version in wanted]
+        found = await self._by_ids(self._versions_name, ids, ["document", "version"])
+        return {(text(each, "document"), number(each, "version")) for each in found}
 
     def _remember(self, published: Iterable[tuple[str, int]]) -> None:
         if len(self._seen) > REMEMBERED:
             self._seen.clear()
         self._seen |= dict.fromkeys(published)
 
-    async def _estimate(self, term: str, where: Any) -> int:
+    async def _newest(self, document_ids: Iterable[str]) -> dict[str, _Version]:
+        """The searchable version of each document that has one."""
+        versions: dict[str, _Version] = {}
+        unknown = []
+        for id in document_ids:
+            at, version = self._found_last.pop(id, (0.0, None))
+            if version is not None and time.monotonic() - at < SAME_QUESTION:
+                versions[id] = version
+            else:
+                unknown.append(id)
+        for some in _slices(unknown):
+            where = every(among("document", some), equal("state", PUBLISHED))
+            for each in await self._find(self._versions_name, MOST, where, shown=SHOWN):
+                version = _version(each)
+                known = versions.get(version.document)
+                if known is None or known.version < version.version:
+                    versions[version.document] = version
+        return versions
+
+    # ── Counting ────────────────────────────────────────────────────────────────────────────────────
+
+    async def _in_all(self) -> tuple[int, Filters | None]:
+        """(chunks, a filter of those among them that are staged and not searchable, which are not counted)."""
         now = time.monotonic()
-        at, count = self._counts.get(term, (-KEPT, 0))
-        if now - at < KEPT:
-            return count
-        sampled = await self._count(where & _equal("sample", 0))
-        count = sampled * SAMPLES if sampled >= ENOUGH else await self._count(where)
+        if self._total is not None and now - self._total[0] < KEPT_TOTAL:
+            return self._total[1:]
+        total, staged = await asyncio.gather(self._count(None), self._staged())
+        if total > COUNTED:
+            staged = None
+        elif staged is not None:
+            total -= await self._count(staged)
+        self._total = now, total, staged
+        return total, staged
+
+    async def _with(self, tokens: Sequence[str], total: int, staged: Filters | None) -> int:
+        """In how many chunks all tokens stand."""
+        if not tokens:
+            return 0
+        where = every(*(equal("words", token) for token in tokens))
+        if staged is not None:
+            whole = await self._count(where)
+            return whole - (await self._count(every(where, staged)) if whole else 0)
+        now = time.monotonic()
+        key = " ".join(tokens)
+        known = self._counts.get(key)
+        if known is not None and known.holds(total, now):
+            return known.count
+        count = await (self._count(where) if total <= COUNTED else self._estimate(where, total))
         if len(self._counts) >= TERMS:
             self._counts.clear()
-        self._counts[term] = now, count
+        self._counts[key] = _Count(count, total, now)
         return count
 
-    async def _staged(self) -> Any:
+    async def _estimate(self, where: Filters, total: int) -> int:
+        for share in SHARES:
+            if total * share >= SAMPLED * SAMPLES:
+                sampled = await self._count(every(where, below("sample", share)))
+                if sampled >= ENOUGH:
+                    return sampled * SAMPLES // share
+        return await self._count(where)
+
+    def _forget(self) -> None:
+        """What was counted, for this process has written."""
+        self._total = None
+        self._counts.clear()
+
+    async def _staged(self) -> Filters | None:
         """A filter of the chunks that are staged and not searchable; None: there are none."""
-        found = await self._server.call(
-            lambda client: self._versions(client).query.fetch_objects(
-                filters=_equal("state", STAGED), limit=PAGE, return_properties=["document", "version"]
-            )
-        )
-        if not found.objects:
+        found = await self._find(self._versions_name, PAGE, equal("state", STAGED), shown=["document", "version"])
+        if not found:
             return None
-        return Where.any_of(
-            [
-                _equal("document", each.properties["document"]) & _equal("version", each.properties["version"])
-                for each in found.objects
-            ]
+        return either(
+            every(equal("document", text(each, "document")), equal("version", number(each, "version")))
+            for each in found
         )
 
-    async def _count(self, where: Any) -> int:
-        found = await self._server.call(
-            lambda client: self._chunks(client).aggregate.over_all(filters=where, total_count=True)
-        )
-        return found.total_count or 0
+    # ── Reading ─────────────────────────────────────────────────────────────────────────────────────
 
-    async def _by_ids(
-        self, collection: Callable[[Any], Any], ids: Sequence[UUID], properties: list[str]
-    ) -> list[dict[str, Any]]:
-        if not ids:
-            return []
-        found = await self._server.call(
-            lambda client: collection(client).query.fetch_objects_by_ids(
-                ids, limit=len(ids), return_properties=properties
-            )
-        )
-        return [each.properties for each in found.objects]
+    async def _find(self, collection: str, limit: int, where: Filters | None, **asked: Any) -> Sequence[Result]:
+        return await self._server.read(lambda reads: reads.find(collection, limit, where, **asked))
+
+    async def _count(self, where: Filters | None) -> int:
+        return await self._server.read(lambda reads: reads.count(self._chunks_name, where))
+
+    async def _by_ids(self, collection: str, ids: Sequence[UUID], shown: list[str]) -> list[Result]:
+        found: list[Result] = []
+        for some in _slices([str(id) for id in ids]):
+            found += await self._find(collection, len(some), among("_id", some), shown=shown)
+        return found
 
     async def _versions_of(self, document_id: str) -> tuple[set[int], dict[int, _Version]]:
         """(versions that are being staged, versions that were published) of a document."""
-        found = await self._server.call(
-            lambda client: self._versions(client).query.fetch_objects(
-                filters=_equal("document", document_id), limit=MOST, return_properties=["version", "state", *SHOWN]
-            )
-        )
-        rows = [each.properties for each in found.objects]
-        published = [_version(each) for each in rows if each["state"] == PUBLISHED]
-        return {each["version"] for each in rows if each["state"] == STAGED}, {each.version: each for each in published}
+        where = equal("document", document_id)
+        found = await self._find(self._versions_name, MOST, where, shown=["version", "state", *SHOWN])
+        published = [_version(each) for each in found if text(each, "state") == PUBLISHED]
+        staged = {number(each, "version") for each in found if text(each, "state") == STAGED}
+        return staged, {each.version: each for each in published}
 
-    async def _places(self, document_id: str, properties: list[str]) -> list[dict[str, Any]]:
-        theirs = _equal("document", document_id)
-
-        async def fetch(where: Any) -> list[dict[str, Any]]:
-            found = await self._server.call(
-                lambda client: self._chunks(client).query.fetch_objects(
-                    filters=where, limit=MOST, return_properties=properties
-                )
-            )
-            return [each.properties for each in found.objects]
-
-        places = await fetch(theirs)
-        if len(places) < MOST:
-            return places
+    async def _chunks_of(self, document_id: str) -> frozenset[str]:
+        theirs = equal("document", document_id)
+        found = await self._find(self._chunks_name, MOST, theirs, shown=["chunk"])
+        if len(found) < MOST:
+            return frozenset(text(each, "chunk") for each in found)
         last = await self._server.call(
             lambda client: self._chunks(client).aggregate.over_all(
-                filters=theirs, return_metrics=[Metrics("ordinal").integer(maximum=True)]
+                filters=Where.by_property("document").equal(document_id),
+                return_metrics=[Metrics("ordinal").integer(maximum=True)],
             )
         )
-        places = []
+        ids: set[str] = set()
         for start in range(0, int(last.properties["ordinal"].maximum or 0) + 1, PAGE):
-            ordinal = Where.by_property("ordinal")
-            places += await fetch(theirs & ordinal.greater_or_equal(start) & ordinal.less_than(start + PAGE))
-        return places
+            where = every(theirs, least("ordinal", start), below("ordinal", start + PAGE))
+            ids |= {text(each, "chunk") for each in await self._find(self._chunks_name, MOST, where, shown=["chunk"])}
+        return frozenset(ids)
 
     # ── Writing ─────────────────────────────────────────────────────────────────────────────────────
 
     def _chunks(self, client: Any) -> Any:
-        return client.collections.get(self._chunks_name).with_consistency_level(self._reading)
+        return client.collections.get(self._chunks_name).with_consistency_level(self._server.address.reading)
 
     def _versions(self, client: Any) -> Any:
-        return client.collections.get(self._versions_name).with_consistency_level(self._reading)
+        return client.collections.get(self._versions_name).with_consistency_level(self._server.address.reading)
 
     def _chunks_for_writing(self, client: Any) -> Any:
         return client.collections.get(self._chunks_name).with_consistency_level(self._server.address.consistency)
@@ -842,15 +900,9 @@ class WeaviateIndex:
     def _versions_for_writing(self, client: Any) -> Any:
         return client.collections.get(self._versions_name).with_consistency_level(self._server.address.consistency)
 
-    @property
-    def _reading(self) -> ConsistencyLevel:
-        written = self._server.address.consistency
-        return ConsistencyLevel.ONE if written is ConsistencyLevel.ALL else written
-
-    def _row(self, vector: Vectors) -> list[float]:
+    def _row(self, vector: Vectors) -> Vectors:
         refuse_odd(vector, self._dimensions)
-        row: list[float] = np.asarray(vector, dtype=np.float32).tolist()
-        return row
+        return np.asarray(vector, dtype="<f4")
 
     def _objects(
         self, document: IndexedDocument, chunks: Sequence[Chunk], vectors: Mapping[str, list[float]]
@@ -932,32 +984,27 @@ async def _insert(
         await server.call(write, PATIENCE_WRITING)
 
 
-def _wanted(scope: Scope, filter: Filter) -> tuple[tuple[str, ...] | None, Any]:
+def _wanted(scope: Scope, filter: Filter) -> tuple[tuple[str, ...] | None, Filters]:
     """(authors that may be found, None: all; what else is a condition)."""
     allowed = None if scope.everyone else set(scope.authors)
     if filter.authors:
         allowed = set(filter.authors) if allowed is None else allowed & set(filter.authors)
     # Always one: with a filter, and few enough candidates, the vector search is exact.
-    conditions = [_equal("schema", SCHEMA)]
+    conditions = [equal("schema", SCHEMA)]
     if allowed:
-        conditions.append(Where.by_property("author").contains_any([_key(author) for author in sorted(allowed)]))
+        conditions.append(among("author", [_key(author) for author in sorted(allowed)]))
     if filter.sources:
         names = sorted({each for name in filter.sources for each in (name, name.lower().removeprefix("www."))})
-        by = [Where.by_property(each).contains_any(names) for each in ("source", "source_address", "host")]
-        conditions.append(Where.any_of(by))
+        conditions.append(either(among(each, names) for each in ("source", "source_address", "host")))
     if filter.languages:
-        conditions.append(Where.by_property("language").contains_any(list(filter.languages)))
+        conditions.append(among("language", list(filter.languages)))
     if filter.documents:
-        conditions.append(Where.by_property("document").contains_any(list(filter.documents)))
+        conditions.append(among("document", list(filter.documents)))
     if filter.since:
-        conditions.append(Where.by_property("day").greater_or_equal(_asked(filter.since)))
+        conditions.append(least("day", _asked(filter.since)))
     if filter.until:
-        conditions.append(Where.by_property("day").less_or_equal(_asked(filter.until)))
-    return None if allowed is None else tuple(sorted(allowed)), Where.all_of(conditions)
-
-
-def _equal(name: str, value: Any) -> Any:
-    return Where.by_property(name).equal(value)
+        conditions.append(most("day", _asked(filter.until)))
+    return None if allowed is None else tuple(sorted(allowed)), every(*conditions)
 
 
 def _key(author: str) -> str:
@@ -1006,13 +1053,19 @@ def _collections(prefix: str, manifest: Manifest) -> tuple[str, str]:
     return f"{prefix}Chunks_{own}", f"{prefix}Versions_{own}"
 
 
-def _found(values: Mapping[str, Any], score: float) -> _Found:
-    *chunk, version = json.loads(values["shown"])
+def _found(result: Result, score: float) -> _Found:
+    *chunk, version = json.loads(text(result, "shown"))
     return _Found(Chunk(*chunk), version, score)
 
 
-def _version(values: Mapping[str, Any]) -> _Version:
-    return _Version(*json.loads(values["shown"]))
+def _version(result: Result) -> _Version:
+    return _Version(*json.loads(text(result, "shown")))
+
+
+def _vector(result: Result) -> bytes:
+    """Its float32s: under the name that a collection's one vector has, or without one."""
+    named = result.metadata.vectors
+    return named[0].vector_bytes if named else result.metadata.vector_bytes
 
 
 def _hit(found: _Found, version: _Version) -> Hit:

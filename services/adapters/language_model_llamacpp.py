@@ -91,14 +91,16 @@ async def open(url: str, data_dir: Path) -> LanguageModel:
         timeout=httpx.Timeout(SILENCE, connect=5.0),
         trust_env=False,
     )
-    return LlamaCppModel(server, client, name, int(window))
+    return LlamaCppModel(
+        server, client, OpenAIModel(f"{server.listening_address}/v1", name, int(window), key=key, silence=SILENCE)
+    )
 
 
 class LlamaCppModel:
-    def __init__(self, server: xllamacpp.Server, client: httpx.AsyncClient, name: str, window: int) -> None:
+    def __init__(self, server: xllamacpp.Server, client: httpx.AsyncClient, talk: OpenAIModel) -> None:
         self._server: xllamacpp.Server | None = server
         self._client = client
-        self._talk = OpenAIModel(client, name, window, prefix="v1/")
+        self._talk = talk
 
     @property
     def name(self) -> str:
@@ -139,6 +141,7 @@ class LlamaCppModel:
 
     async def close(self) -> None:
         await self._talk.close()
+        await self._client.aclose()
         server, self._server = self._server, None
         if server is not None:
             # The server stops with its last reference, and waits for its threads.

@@ -14,15 +14,15 @@ import asyncio
 import json
 import os
 import re
+import urllib.request
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import aiohttp
 import httpx
 import structlog
-from httpx_sse import EventSource, SSEError, aconnect_sse
 
 from services import telemetry
 from services.adapters import address
@@ -52,6 +52,8 @@ QUEUED = re.compile(
     r"^(?:vllm:num_requests_waiting|tgi_queue_size|llamacpp:requests_deferred)(?:\{[^}]*\})? ([0-9.eE+]+)$",
     re.MULTILINE,
 )
+FAULTS = (aiohttp.ClientError, TimeoutError)
+"""Of an engine that was asked and did not answer."""
 MESSAGE_TOKENS = 8
 """What a chat template adds to a message, from above."""
 
@@ -61,27 +63,35 @@ log = structlog.get_logger(__name__)
 async def open(url: str, data_dir: Path) -> LanguageModel:
     """The engine need not be up yet: it is asked for its model when that is first needed."""
     base, options = address.parse(url, "TWIN_LLM", "HOST:PORT/v1?model=NAME", ("model", "window"))
-    key = os.environ.get("TWIN_LLM_API_KEY", "")
-    client = httpx.AsyncClient(
-        base_url=base if urlsplit(base).path else f"{base}/v1",
-        headers={"Authorization": f"Bearer {key}"} if key else {},
-        timeout=httpx.Timeout(SILENCE, connect=CONNECT),
-        # How many may be asked at once is the generator's to say: httpx's own limit would hold the 101st back.
-        limits=httpx.Limits(max_connections=None, max_keepalive_connections=None, keepalive_expiry=30),
-        # The proxies of the environment are for the internet; an engine on this machine is not behind one.
-        trust_env=base.startswith("https"),
+    model = OpenAIModel(
+        base if urlsplit(base).path else f"{base}/v1",
+        options.get("model", ""),
+        address.window(options, "TWIN_LLM", WINDOW),
+        key=os.environ.get("TWIN_LLM_API_KEY", ""),
     )
-    model = OpenAIModel(client, options.get("model", ""), address.window(options, "TWIN_LLM", WINDOW))
     if not model.name:
         await model.look()
     return model
 
 
 class OpenAIModel:
-    def __init__(self, client: httpx.AsyncClient, name: str, window: int, prefix: str = "") -> None:
-        """`prefix`: of the routes, below the client's base address."""
-        self._client = client
-        self._prefix = prefix
+    def __init__(self, base: str, name: str, window: int, *, key: str = "", silence: float = SILENCE) -> None:
+        """`base`: the address that the routes are below; made while an event loop runs. `silence`: seconds that it may
+        say nothing."""
+        tls = base.startswith("https")
+        # aiohttp and not httpx: a request and its answer take it a quarter of the processor's time.
+        self._client = aiohttp.ClientSession(
+            headers={"Authorization": f"Bearer {key}"} if key else {},
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT, sock_read=silence),
+            # How many may be asked at once is the generator's to say.
+            connector=aiohttp.TCPConnector(
+                limit=0, keepalive_timeout=30, ssl=httpx.create_ssl_context() if tls else True
+            ),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            # The proxies of the environment are for the internet; an engine on this machine is not behind one.
+            proxy=_proxy(base) if tls else None,
+        )
+        self._base = base.rstrip("/")
         self._name = name
         self._window = window
 
@@ -96,21 +106,22 @@ class OpenAIModel:
     async def look(self) -> None:
         """Ask the engine which model it serves, where the address names none."""
         try:
-            answer = await self._client.get(f"{self._prefix}models", timeout=CONNECT)
-            answer.raise_for_status()
-            self._name = next((str(each["id"]) for each in answer.json()["data"]), "")
-        except (httpx.HTTPError, ValueError, KeyError, TypeError):
+            async with self._get(f"{self._base}/models", CONNECT) as answer:
+                answer.raise_for_status()
+                self._name = next(iter(_served(await answer.read())), "")
+        except (*FAULTS, ValueError, KeyError, TypeError):
             self._name = ""
 
     async def prove(self) -> None:
         try:
-            answer = await self._client.get(f"{self._prefix}models", timeout=CONNECT, headers=telemetry.headers())
-        except httpx.HTTPError as error:
+            async with self._get(f"{self._base}/models", CONNECT) as answer:
+                content = await answer.read()
+        except FAULTS as error:
             raise away() from error
-        if answer.status_code >= 300:
-            raise _refused(answer)
+        if answer.status >= 300:
+            raise _refused(answer, content)
         try:
-            served = [str(each["id"]) for each in answer.json()["data"]]
+            served = _served(content)
         except (ValueError, KeyError, TypeError) as error:
             raise Misconfigured(
                 "What TWIN_LLM_URL names lists no models as OpenAI does: its address ends in /v1."
@@ -124,12 +135,20 @@ class OpenAIModel:
         self._name = self._name or next(iter(served), "")
 
     async def waiting(self) -> int | None:
-        root = self._client.base_url.copy_with(raw_path=b"/metrics")
+        parts = urlsplit(self._base)
         try:
-            answer = await self._client.get(root, timeout=1.0)
-        except httpx.HTTPError:
+            async with self._get(f"{parts.scheme}://{parts.netloc}/metrics", 1.0) as answer:
+                return queued(await answer.text()) if answer.status == 200 else None
+        except (*FAULTS, UnicodeError):
             return None
-        return queued(answer.text) if answer.status_code == 200 else None
+
+    def _get(self, url: str, seconds: float) -> Any:
+        return self._client.get(
+            url,
+            timeout=aiohttp.ClientTimeout(total=seconds),
+            headers=telemetry.headers(),
+            allow_redirects=False,
+        )
 
     async def count(self, messages: Sequence[Message]) -> int:
         """From above: the engine's tokenizer is not at hand."""
@@ -140,72 +159,118 @@ class OpenAIModel:
             await self.look()
         if not self._name:
             raise away()
-        body = _body(self._name, messages, sampling)
-        written = 0
-        finished = False
-        usage: Usage | None = None
+        body = json.dumps(_body(self._name, messages, sampling), ensure_ascii=False, separators=(",", ":")).encode()
+        read = _Read()
         try:
-            async with self._asked(body) as events:
-                if events.response.status_code >= 300:
-                    await events.response.aread()
-                    raise _refused(events.response)
-                received = events.aiter_sse()
-                async for event in received:
-                    if event.data.strip() == "[DONE]":
-                        finished = True
-                        await ended(received, httpx.HTTPError)
+            async with await self._asked(body) as answer:
+                if answer.status >= 300:
+                    raise _refused(answer, await answer.read())
+                if not answer.content_type.startswith("text/event-stream"):
+                    raise Unavailable(
+                        "What TWIN_LLM_URL names does not stream as OpenAI does: check its address, which ends in /v1."
+                    )
+                received = _events(answer.content)
+                async for events in received:
+                    # What has come at once goes on at once: each piece costs something on every way that it goes.
+                    if text := read.take(events):
+                        yield text
+                    if read.failed is not None:
+                        raise read.failed
+                    if read.done:
+                        await ended(received, aiohttp.ClientError)
                         break
-                    chunk = _chunk(event.data)
-                    if reported := chunk.get("usage"):
-                        usage = Usage(
-                            int(reported.get("prompt_tokens") or 0), int(reported.get("completion_tokens") or 0)
-                        )
-                    for choice in chunk.get("choices") or ():
-                        finished = finished or bool(choice.get("finish_reason"))
-                        text = (choice.get("delta") or {}).get("content")
-                        if text:
-                            written += 1
-                            yield str(text)
-        except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
             raise away() from error
-        except httpx.TimeoutException as error:
+        except TimeoutError as error:
             raise silent() from error
-        except SSEError as error:
-            raise Unavailable(
-                "What TWIN_LLM_URL names does not stream as OpenAI does: check its address, which ends in /v1."
-            ) from error
-        except httpx.HTTPError as error:
+        except aiohttp.ClientError as error:
             raise broken() from error
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise strange() from error
-        if not finished:
+        if not read.finished:
             raise broken()
-        yield usage or Usage(await self.count(messages), written)
+        yield read.usage or Usage(await self.count(messages), read.written)
 
-    @asynccontextmanager
-    async def _asked(self, body: Mapping[str, Any]) -> AsyncIterator[EventSource]:
+    async def _asked(self, body: bytes) -> aiohttp.ClientResponse:
         """The answer to a request; made again once where its connection ends before any of it: an engine may close a
         kept connection in the very moment that it is used again, and a request has no effect but its answer."""
-        async with AsyncExitStack() as stack:
-            for last in (False, True):
-                try:
-                    events = await stack.enter_async_context(
-                        aconnect_sse(
-                            self._client,
-                            "POST",
-                            f"{self._prefix}chat/completions",
-                            json=body,
-                            headers=telemetry.headers(),
-                        )
-                    )
-                    break
-                except (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError):
-                    if last:
-                        raise
-            yield events
+        headers = {"Content-Type": "application/json", "Accept": "text/event-stream", **telemetry.headers()}
+        for last in (False, True):
+            try:
+                return await self._client.post(
+                    f"{self._base}/chat/completions", data=body, headers=headers, allow_redirects=False
+                )
+            except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
+                if last or isinstance(error, aiohttp.ClientConnectorError):
+                    raise
+        raise AssertionError("the last attempt returns or raises")
 
     async def close(self) -> None:
-        await self._client.aclose()
+        await self._client.close()
+
+
+class _Read:
+    """What an answer has told by now."""
+
+    def __init__(self) -> None:
+        self.written = 0
+        """Pieces of text."""
+        self.finished = False
+        self.done = False
+        """[DONE] has come."""
+        self.usage: Usage | None = None
+        self.failed: Exception | None = None
+        """An event was none: the text before it was the engine's."""
+
+    def take(self, events: Sequence[str]) -> str:
+        """The text of some events."""
+        texts: list[str] = []
+        try:
+            for data in events:
+                if self.done:
+                    _more()
+                    break
+                self._event(data, texts)
+        except (TwinError, ValueError, TypeError, KeyError, AttributeError) as error:
+            self.failed = error
+        return "".join(texts)
+
+    def _event(self, data: str, texts: list[str]) -> None:
+        if data.strip() == "[DONE]":
+            self.finished = self.done = True
+            return
+        chunk = _chunk(data)
+        if reported := chunk.get("usage"):
+            self.usage = Usage(int(reported.get("prompt_tokens") or 0), int(reported.get("completion_tokens") or 0))
+        for choice in chunk.get("choices") or ():
+            self.finished = self.finished or bool(choice.get("finish_reason"))
+            text = (choice.get("delta") or {}).get("content")
+            if text:
+                self.written += 1
+                texts.append(str(text))
+
+
+async def _events(content: aiohttp.StreamReader) -> AsyncGenerator[list[str], None]:
+    """The data of server-sent events, those together that have come together (the HTML standard's section 9.2.6).
+    Where the stream ends within an event, that is none."""
+    rest, data = b"", list[bytes]()
+    async for piece in content.iter_any():
+        # A line ends with a carriage return, a line feed or both; whether both may be seen only with the next piece.
+        text = rest + piece
+        if b"\r" in text:
+            waits = text.endswith(b"\r")
+            text = text.removesuffix(b"\r").replace(b"\r\n", b"\n").replace(b"\r", b"\n") + b"\r" * waits
+        *lines, rest = text.split(b"\n")
+        events: list[str] = []
+        for line in lines:
+            if not line:
+                if data:
+                    events.append(b"\n".join(data).decode("utf-8", "replace"))
+                    data.clear()
+            elif line.startswith(b"data:"):
+                data.append(line[6:] if line.startswith(b"data: ") else line[5:])
+        if events:
+            yield events
 
 
 async def ended(received: AsyncIterator[object], failures: type[Exception]) -> None:
@@ -218,7 +283,11 @@ async def ended(received: AsyncIterator[object], failures: type[Exception]) -> N
         log.warning("language_model: no end after [DONE]", error=type(error).__name__)
         return
     if more is not None:
-        log.warning("language_model: more came after [DONE]")
+        _more()
+
+
+def _more() -> None:
+    log.warning("language_model: more came after [DONE]")
 
 
 def estimate(messages: Sequence[Message]) -> int:
@@ -230,6 +299,19 @@ def queued(metrics: str) -> int | None:
     """Of an engine's metrics, how many requests wait in it: vLLM's, TGI's and llama.cpp's names."""
     found = QUEUED.findall(metrics)
     return int(sum(float(each) for each in found)) if found else None
+
+
+def _served(content: bytes) -> list[str]:
+    """Names of models, of the answer that lists them."""
+    return [str(each["id"]) for each in json.loads(content)["data"]]
+
+
+def _proxy(base: str) -> str | None:
+    """Of the environment, for this address."""
+    if urllib.request.proxy_bypass(urlsplit(base).hostname or ""):
+        return None
+    proxies = urllib.request.getproxies()
+    return proxies.get("https") or proxies.get("all")
 
 
 def _body(name: str, messages: Sequence[Message], sampling: Sampling) -> dict[str, Any]:
@@ -264,9 +346,9 @@ def _chunk(data: str) -> dict[str, Any]:
 # ── Errors, of every engine that is asked over HTTP ─────────────────────────────────────────────────
 
 
-def _refused(response: httpx.Response) -> TwinError:
+def _refused(response: aiohttp.ClientResponse, content: bytes) -> TwinError:
     """The engine's message stays here: it may hold paths and prompts."""
-    status = response.status_code
+    status = response.status
     if status == 429:
         return Overloaded(
             "The language model has too much to do. Try again later.", retry_after=after(response.headers)
@@ -277,7 +359,7 @@ def _refused(response: httpx.Response) -> TwinError:
         return Misconfigured(
             "The language model's server knows no such model or address: check TWIN_LLM_URL, its /v1 and its ?model=."
         )
-    if status == 413 or (status in (400, 422) and "context" in response.text.lower()):
+    if status == 413 or (status in (400, 422) and b"context" in content.lower()):
         return TooLarge("The conversation is longer than the language model holds: shorten it, or set &window= right.")
     if status in (400, 422):
         return InvalidInput("The language model refused the request: leave out temperature, seed, stop and their like.")

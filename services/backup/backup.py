@@ -190,7 +190,7 @@ async def _document(
                 continue
             hits = []
             for start in range(0, document.chunks, CHUNKS):
-                hits += await index.neighbours(document.id, range(start, min(start + CHUNKS, document.chunks)))
+                hits += await index.neighbours({document.id: range(start, min(start + CHUNKS, document.chunks))})
             rows: dict[str, Any] = {}
             for start in range(0, len(hits), CHUNKS):
                 rows |= await index.vectors([each.chunk.id for each in hits[start : start + CHUNKS]])

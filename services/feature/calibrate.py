@@ -97,7 +97,7 @@ async def _questions(documents: Documents, index: Index, chance: random.Random) 
     made = []
     for document in page.documents:
         places = chance.sample(range(document.chunks), min(document.chunks, each))
-        for hit in await index.neighbours(document.id, places):
+        for hit in await index.neighbours({document.id: places}):
             question = _question(hit, chance)
             if question:
                 made.append(_Question(question, document.id, hit.chunk.ordinal))

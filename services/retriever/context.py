@@ -5,7 +5,6 @@ Comes in: the passages chosen. Goes out: for each, text before and after it. Doe
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections import defaultdict
 from collections.abc import Sequence
@@ -32,8 +31,7 @@ async def neighbours(index: Index, chosen: Sequence[Hit]) -> dict[str, tuple[str
                 wanted[hit.chunk.document_id].add(ordinal)
     if not wanted:
         return {}
-    found = await asyncio.gather(*(index.neighbours(document, ordinals) for document, ordinals in wanted.items()))
-    beside = {(hit.chunk.document_id, hit.chunk.ordinal): hit for hits in found for hit in hits}
+    beside = {(hit.chunk.document_id, hit.chunk.ordinal): hit for hit in await index.neighbours(wanted)}
     texts = {}
     for hit in chosen:
         before, after = _needs(hit.chunk)

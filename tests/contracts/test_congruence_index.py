@@ -232,7 +232,7 @@ async def compare(server: str, data_dir: Path, seed: int) -> None:
         assert await sqlite.versions(ids) == await other.versions(ids)
         for id in ids:
             assert await sqlite.known(id) == await other.known(id)
-            assert await sqlite.neighbours(id, range(-1, 9)) == await other.neighbours(id, range(-1, 9))
+            assert await sqlite.neighbours({id: range(-1, 9)}) == await other.neighbours({id: range(-1, 9)})
         first, second = [await index.vectors(list(corpus.vectors)) for index in (sqlite, other)]
         assert first.keys() == second.keys()
         assert all(np.allclose(first[id], second[id], atol=1e-6) for id in first)

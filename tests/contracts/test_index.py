@@ -121,7 +121,7 @@ async def test_staged_is_not_searchable(index: Index) -> None:
     await index.stage(document(), made, {made[0].id: vector(1)})
     assert await index.dense(vector(1), 5, EVERYONE, NONE) == []
     assert await index.text("harbour", 5, EVERYONE, NONE) == []
-    assert await index.neighbours("d1", [0]) == []
+    assert await index.neighbours({"d1": [0]}) == []
     assert await index.versions(["d1"]) == {}
     assert (await index.facets(EVERYONE)).documents == 0
     assert await index.known("d1") == {made[0].id}
@@ -299,7 +299,7 @@ async def test_any_text_is_stored(index: Index) -> None:
     """Texts come back as they were, control characters and rare scripts included."""
     texts = ["tab\tand\r\nlines", "nul\0inside", "𝔘𝔫𝔦𝔠𝔬𝔡𝔢 🙂", "' \" ; DROP TABLE documents; --"]
     made = await put(index, document(title="'\"; --"), texts)
-    assert [hit.chunk for hit in await index.neighbours("d1", range(4))] == made
+    assert [hit.chunk for hit in await index.neighbours({"d1": range(4)})] == made
 
 
 async def test_best_first_and_no_more_than_k(index: Index) -> None:
@@ -327,8 +327,8 @@ async def test_neighbours_are_of_the_searchable_version(index: Index) -> None:
     await put(index, document(), ["a", "b", "c"])
     made = chunks("d1", ["x"])
     await index.stage(document(version=2), made, {made[0].id: vector(1)})
-    assert found(await index.neighbours("d1", [-1, 1, 2, 9])) == ["b", "c"]
-    assert await index.neighbours("unknown", [0]) == []
+    assert found(await index.neighbours({"d1": [-1, 1, 2, 9]})) == ["b", "c"]
+    assert await index.neighbours({"unknown": [0]}) == []
 
 
 async def test_document_frequencies(index: Index) -> None:
@@ -394,7 +394,7 @@ async def test_a_search_sees_one_version_whole(index: Index, url: str, tmp_path:
             for hits in (
                 await index.dense(vector(1), 50, EVERYONE, NONE),
                 await index.text("word", 50, EVERYONE, NONE),
-                await index.neighbours("d1", range(size)),
+                await index.neighbours({"d1": range(size)}),
             ):
                 assert len(hits) == size
                 assert len({hit.chunk.ordinal for hit in hits}) == size

@@ -108,8 +108,8 @@ async def test_there_and_back(laptop: tuple[Path, dict[str, Any]], tmp_path: Pat
     ours, theirs = [await each.indexes.open((await each.indexes.manifests())[0].name) for each in (here, there)]
     async for document in here.all_documents():
         if document.indexed_version is not None:
-            hits = await ours.neighbours(document.id, range(document.chunks))
-            assert await theirs.neighbours(document.id, range(document.chunks)) == hits
+            hits = await ours.neighbours({document.id: range(document.chunks)})
+            assert await theirs.neighbours({document.id: range(document.chunks)}) == hits
             ids = [hit.chunk.id for hit in hits]
             left, right = await ours.vectors(ids), await theirs.vectors(ids)
             assert left.keys() == right.keys()
