@@ -54,8 +54,8 @@ def _graph(objects: list[Object]) -> set[tuple[str, str, int]]:
     }
 
 
-def _table() -> set[tuple[str, str, int]]:
-    """| caller | called | ports |"""
+def table() -> set[tuple[str, str, int]]:
+    """The documented one: caller, called, port."""
     page = (ROOT / "docs" / "kubernetes.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| `([\w-]+)` \| `([\w-]+)` \| ([\d, ]+) \|", page, re.MULTILINE)
     return {(caller, called, int(port)) for caller, called, ports in rows for port in ports.split(",")}
@@ -63,7 +63,7 @@ def _table() -> set[tuple[str, str, int]]:
 
 def test_the_graph_is_the_table(render: Render) -> None:
     """With the default values: the flows of the documented table, each, and no other."""
-    assert _graph(render()) == _table()
+    assert _graph(render()) == table()
 
 
 DESIGN = {
@@ -179,37 +179,48 @@ def _labels(objects: list[Object]) -> dict[str, dict[str, str]]:
     return found
 
 
+Person = tuple[str, str, dict[str, str], str]
+"""Namespace, name, labels, address."""
+
+
 def _probed(objects: list[Object], ports: set[int], directory: Path) -> set[tuple[str, str, int]]:
-    """What cyclonus says of pods that all listen everywhere: who reaches whom on which port."""
-    # As its table names them: with their namespaces.
-    people = [
-        (f"twin/{name}", "twin", labels, f"10.244.0.{at + 1}")
-        for at, (name, labels) in enumerate(_labels(objects).items())
+    """Of a pod of each component that is rendered, and of those outside."""
+    people: list[Person] = [
+        ("twin", name, labels, f"10.244.0.{at + 1}") for at, (name, labels) in enumerate(_labels(objects).items())
     ]
-    people += [(f"{space}/{name}", space, labels, address) for name, (space, _, labels, address) in OUTSIDE.items()]
+    people += [(space, name, labels, address) for name, (space, _, labels, address) in OUTSIDE.items()]
+    spaces = {"twin": {"kubernetes.io/metadata.name": "twin"}} | {
+        space: labels for space, labels, _, _ in OUTSIDE.values()
+    }
+    policies = [each for each in objects if each["kind"] == "NetworkPolicy"]
+    return probed(policies, spaces, people, sorted(ports), directory)
+
+
+def probed(
+    policies: list[Object], spaces: dict[str, dict[str, str]], people: list[Person], ports: list[int], directory: Path
+) -> set[tuple[str, str, int]]:
+    """What cyclonus says of pods that all listen everywhere: who reaches whom on which port, itself aside."""
     model = {
-        "Probes": [{"Protocol": "TCP", "Port": port} for port in sorted(ports)],
+        "Probes": [{"Protocol": "TCP", "Port": port} for port in ports],
         "Resources": {
-            "Namespaces": {"twin": {"kubernetes.io/metadata.name": "twin"}}
-            | {space: labels for space, labels, _, _ in OUTSIDE.values()},
+            "Namespaces": spaces,
             "Pods": [
                 {
                     "Namespace": space,
-                    "Name": name.partition("/")[2],
+                    "Name": name,
                     "Labels": labels,
                     "IP": address,
-                    "Containers": [{"Name": f"port-{port}", "Port": port, "Protocol": "TCP"} for port in sorted(ports)],
+                    "Containers": [{"Name": f"port-{port}", "Port": port, "Protocol": "TCP"} for port in ports],
                 }
-                for name, space, labels, address in people
+                for space, name, labels, address in people
             ],
         },
     }
     (directory / "model.json").write_text(json.dumps(model))
     # It reads one object of each file.
     (directory / "policies").mkdir()
-    for each in objects:
-        if each["kind"] == "NetworkPolicy":
-            (directory / "policies" / f"{each['metadata']['name']}.yaml").write_text(yaml.safe_dump(each))
+    for each in policies:
+        (directory / "policies" / f"{each['metadata']['name']}.yaml").write_text(yaml.safe_dump(each))
     command = [str(program("cyclonus")), "analyze", "--mode", "probe", "--policy-path", str(directory / "policies")]
     done = subprocess.run(
         [*command, "--probe-path", str(directory / "model.json")], capture_output=True, text=True, timeout=120
@@ -217,11 +228,12 @@ def _probed(objects: list[Object], ports: set[int], directory: Path) -> set[tupl
     assert done.returncode == 0, done.stderr
     found = set()
     tables = done.stdout.split("Combined:\n")[1:]
-    for port, text in zip(sorted(ports), tables[: len(ports)], strict=True):
+    for port, text in zip(ports, tables[: len(ports)], strict=True):
         lines = [line for line in text.partition("\n\n")[0].splitlines() if line.startswith("|")]
         rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+        # As its table names them: with their namespaces.
         names = [name.lower() for name in rows[0][1:]]
-        assert sorted(names) == sorted(name for name, *_ in people)
+        assert sorted(names) == sorted(f"{space}/{name}" for space, name, _, _ in people)
         for caller, *cells in rows[1:]:
             assert set(cells) <= {".", "X"}, cells
             for name, cell in zip(names, cells, strict=True):
@@ -245,9 +257,9 @@ DNS = {
 
 def test_cyclonus_finds_the_table(render: Render, tmp_path: Path) -> None:
     """Of the rendered pods and policies, on every port that any of them names: the documented table and no more."""
-    ports = {port for _, _, port in _table()}
+    ports = {port for _, _, port in table()}
     within = {each for each in _probed(render(), ports, tmp_path) if not {each[0], each[1]} & OUTSIDE.keys()}
-    assert within == _table()
+    assert within == table()
 
 
 @pytest.mark.parametrize("name", ["everything", "gpu", "laptop", "aws"])
