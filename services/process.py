@@ -11,8 +11,9 @@ from __future__ import annotations
 import asyncio
 import gc
 import signal
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Protocol, TypeVar
+import sys
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from typing import Any, Protocol, TypeVar
 
 import structlog
 from google.protobuf.descriptor import ServiceDescriptor
@@ -21,6 +22,9 @@ from services import rpc, telemetry
 from services.adapters import all_or_none
 from services.errors import TwinError, Unavailable
 from services.settings import Settings
+
+if sys.platform != "win32":  # for which there is none
+    import uvloop
 
 T = TypeVar("T")
 
@@ -53,6 +57,12 @@ class Service(Protocol):
         ...
 
     async def stop(self, grace: float = ...) -> None: ...
+
+
+def run(work: Coroutine[Any, Any, T]) -> T:
+    """The process's work, from its first to its last moment, on the event loop that costs least."""
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop if sys.platform != "win32" else None) as runner:
+        return runner.run(work)
 
 
 async def patiently(build: Callable[[], Awaitable[T]]) -> T:

@@ -270,4 +270,4 @@ async def serve(given: Settings) -> None:
 def main() -> None:
     telemetry.configure_logs()
     telemetry.configure_traces("twin-crawler")
-    asyncio.run(serve(settings.read(Settings)))
+    process.run(serve(settings.read(Settings)))

@@ -150,4 +150,4 @@ async def serve(given: Settings) -> None:
 def main() -> None:
     telemetry.configure_logs()
     telemetry.configure_traces("twin-feature")
-    asyncio.run(serve(settings.read(Settings)))
+    process.run(serve(settings.read(Settings)))

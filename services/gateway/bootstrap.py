@@ -200,4 +200,4 @@ async def serve(settings: Settings) -> None:
 def main() -> None:
     telemetry.configure_logs()
     telemetry.configure_traces("twin-gateway")
-    asyncio.run(serve(read(Settings)))
+    process.run(serve(read(Settings)))

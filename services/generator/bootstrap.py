@@ -6,7 +6,6 @@ adapters.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -146,4 +145,4 @@ async def serve(given: Settings) -> None:
 def main() -> None:
     telemetry.configure_logs()
     telemetry.configure_traces("twin-generator")
-    asyncio.run(serve(settings.read(Settings)))
+    process.run(serve(settings.read(Settings)))

@@ -5,7 +5,6 @@ Comes in: Settings. Goes out: a Retriever that serves. The only file here that o
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
@@ -92,4 +91,4 @@ async def serve(given: Settings) -> None:
 def main() -> None:
     telemetry.configure_logs()
     telemetry.configure_traces("twin-retriever")
-    asyncio.run(serve(settings.read(Settings)))
+    process.run(serve(settings.read(Settings)))

@@ -217,6 +217,6 @@ async def test_closing_stops_the_engine(stack: AsyncExitStack, tmp_path: Path) -
     made_engine = await stack.enter_async_context(engine.running(lambda messages: ["a"] * 50_000, pause=0.01))
     made = await pooled(stack, [made_engine], tmp_path)
     pieces = made.stream((Message("user", "x"),), FEW)
-    assert await anext(pieces) == "a"
+    assert set(str(await anext(pieces))) == {"a"}
     await pieces.aclose()
     await eventually(lambda: made_engine.cancelled)
