@@ -34,7 +34,7 @@ from services.retriever.live import Live
 from services.retriever.queries import queries
 from services.retriever.retrieve import Retrieve
 from services.retriever.search import DEPTH, Found, search
-from services.retriever.threshold import DEFAULTS, judge
+from services.retriever.threshold import DEFAULTS, Judging, judge
 
 Scores = npt.NDArray[np.float64]
 K = 60
@@ -178,10 +178,11 @@ async def judged(
         found = await search(index, encoder, queries(question), EVERYONE, Filter())
         if hidden:
             gone = hidden[number]
-            found = Found(*([hit for hit in hits if not gone(hit)] for hits in (found.dense, found.text)))
+            left = ([hit for hit in hits if not gone(hit)] for hits in (found.dense, found.text))
+            found = Found(*left, found.vector)
         words = terms(question)
         frequencies, size = await index.document_frequencies(words)
-        best.append(judge(found, weights(words, frequencies, size)))
+        best.append(judge(found, Judging(weights(words, frequencies, size))))
     return Judged(np.array([each.topicality for each in best]), np.array([each.confidence for each in best]))
 
 

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
+
+import numpy as np
 
 from services.domain import EncoderIdentity, Facets, Manifest, Scope
 from services.errors import Misconfigured, NotFound
-from services.ports import Encoder, Index, Indexes
+from services.ports import Encoder, Index, Indexes, Vectors
 
 T = TypeVar("T")
 
@@ -22,8 +25,30 @@ LOOK = 1.0
 """Seconds between looks at which index is live: after a switch, searches run on the old one so long."""
 FACETS = 5.0
 """Seconds that what exists is remembered: for recognising filters, nothing is decided by it."""
+QUESTIONS = 64
+"""Questions whose vectors are remembered."""
 SCOPES = 100
 """Callers' scopes whose facets are remembered."""
+
+
+class Asked:
+    """The vectors of questions that were just searched for: the sentences of their answers are compared with them."""
+
+    def __init__(self) -> None:
+        self._known: OrderedDict[str, Vectors] = OrderedDict()
+
+    def remember(self, question: str, vector: Vectors) -> None:
+        self._known[question] = vector
+        if len(self._known) > QUESTIONS:
+            self._known.popitem(last=False)
+
+    async def encode(self, encoder: Encoder, texts: Sequence[str]) -> Vectors:
+        """(n, dimensions), as the encoder makes them: only of texts that are not remembered."""
+        known = {text: self._known[text] for text in texts if text in self._known}
+        missing = [text for text in dict.fromkeys(texts) if text not in known]
+        if missing:
+            known.update(zip(missing, await encoder.encode(missing), strict=True))
+        return np.stack([known[text] for text in texts])
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +56,7 @@ class Opened:
     manifest: Manifest
     index: Index
     encoder: Encoder
+    asked: Asked = field(default_factory=Asked)
 
 
 class Live:
@@ -76,7 +102,7 @@ class Live:
         if manifest is None:
             raise NotFound("Nothing is indexed yet: `twin ingest` brings something in.")
         if self._opened is not None and self._opened.manifest.name == manifest.name:
-            return Opened(manifest, self._opened.index, self._opened.encoder)
+            return replace(self._opened, manifest=manifest)
         return Opened(manifest, await self._indexes.open(manifest.name), await self._encoder(manifest.encoder))
 
     async def _encoder(self, identity: EncoderIdentity) -> Encoder:

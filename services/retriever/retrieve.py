@@ -32,7 +32,7 @@ from services.retriever.live import Live, Opened
 from services.retriever.queries import queries
 from services.retriever.rerank import CANDIDATES, rerank
 from services.retriever.search import Found, search
-from services.retriever.threshold import above, evidence, judge, thresholds_for
+from services.retriever.threshold import Judging, above, evidence, judge, thresholds_for
 from services.retriever.understand import Understood, needs_facets, understand
 
 MOST = 100
@@ -95,6 +95,7 @@ class Retrieve:
             understood = replace(understood, question=plain, filter=request.filter, recognised=())
             wanted = queries(plain)
             found, weighted = await both(request.filter)
+        live.asked.remember(wanted.dense, found.vector)
         steps.note(
             "search",
             f"{len(found.dense)} by meaning, {len(found.text)} by words",
@@ -123,9 +124,10 @@ class Retrieve:
                 steps.note("rerank", f"{self._reranker.name} read {min(len(ranked), CANDIDATES)}: {moved}", len(ranked))
 
         thresholds = thresholds_for(live.manifest.encoder, live.manifest.thresholds)
-        best = judge(found, weighted)
+        judging = Judging(weighted)
+        best = judge(found, judging)
         verdict = evidence(best, thresholds, bool(ranked))
-        kept = above(ranked, weighted, thresholds) if request.threshold and thresholds is not None else ranked
+        kept = above(ranked, judging, thresholds) if request.threshold and thresholds is not None else ranked
         if verdict is Evidence.UNCALIBRATED:
             notices.append("The index is not calibrated: nothing was declined by score. `twin calibrate` does it.")
         bounds = (

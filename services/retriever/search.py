@@ -23,15 +23,18 @@ DEPTH = 100
 class Found:
     dense: list[Hit]
     text: list[Hit]
+    vector: Vectors
+    """The question's."""
 
 
 async def search(index: Index, encoder: Encoder, wanted: Queries, scope: Scope, filter: Filter) -> Found:
-    async def dense() -> list[Hit]:
-        return await index.dense(await embed(encoder, wanted.dense), DEPTH, scope, filter)
+    async def dense() -> tuple[Vectors, list[Hit]]:
+        vector = await embed(encoder, wanted.dense)
+        return vector, await index.dense(vector, DEPTH, scope, filter)
 
     # Not a TaskGroup: its ExceptionGroup would hide the one error that the caller is to see.
-    nearest, text = await asyncio.gather(dense(), index.text(wanted.text, DEPTH, scope, filter))
-    return Found(nearest, text)
+    (vector, nearest), text = await asyncio.gather(dense(), index.text(wanted.text, DEPTH, scope, filter))
+    return Found(nearest, text, vector)
 
 
 async def embed(encoder: Encoder, query: str) -> Vectors:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from services.confidence import Features, features, largest, looked_at
-from services.domain import EncoderIdentity, Evidence, Thresholds
+from services.domain import EncoderIdentity, Evidence, Hit, Thresholds
 from services.retriever.fuse import Candidate
 from services.retriever.search import Found
 
@@ -32,10 +32,25 @@ def thresholds_for(encoder: EncoderIdentity, calibrated: Thresholds | None) -> T
     return calibrated or DEFAULTS.get(encoder.url)
 
 
-def judge(found: Found, weighted: Mapping[str, float]) -> Features:
+class Judging:
+    """The features of one question's hits, each looked at once."""
+
+    def __init__(self, weighted: Mapping[str, float]) -> None:
+        self._weighted = weighted
+        self._known: dict[str, Features] = {}
+
+    def of(self, hit: Hit, cosine: float) -> Features:
+        """`cosine`: of the hit; 0 for one that is not among the nearest."""
+        known = self._known.get(hit.chunk.id)
+        if known is None:
+            known = features(self._weighted, hit.chunk.heading, hit.chunk.text, cosine)
+            self._known[hit.chunk.id] = known
+        return known
+
+
+def judge(found: Found, judging: Judging) -> Features:
     """The best of what was found."""
-    seen = looked_at(found.dense, found.text).values()
-    return largest(features(weighted, hit.chunk.heading, hit.chunk.text, cosine) for hit, cosine in seen)
+    return largest(judging.of(hit, cosine) for hit, cosine in looked_at(found.dense, found.text).values())
 
 
 def evidence(best: Features, thresholds: Thresholds | None, found: bool) -> Evidence:
@@ -49,12 +64,11 @@ def evidence(best: Features, thresholds: Thresholds | None, found: bool) -> Evid
     return Evidence.ANSWER if best.confidence >= thresholds.answer else Evidence.CLOSEST
 
 
-def above(candidates: Sequence[Candidate], weighted: Mapping[str, float], thresholds: Thresholds) -> list[Candidate]:
+def above(candidates: Sequence[Candidate], judging: Judging, thresholds: Thresholds) -> list[Candidate]:
     """Those of the first that might answer by themselves, and the nearest in any case."""
     kept = []
     for place, each in enumerate(candidates[:READ]):
-        chunk = each.hit.chunk
-        alone = features(weighted, chunk.heading, chunk.text, each.scores.get("dense", 0.0))
+        alone = judging.of(each.hit, each.scores.get("dense", 0.0))
         each.scores["confidence"] = alone.confidence
         if place < NEAREST or alone.topicality >= thresholds.decline:
             kept.append(each)
