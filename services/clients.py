@@ -306,13 +306,16 @@ class Generator:
     def __init__(self, channel: Any) -> None:
         self._call = rpc.Caller(channel, g.DESCRIPTOR.services_by_name["GeneratorService"])
 
-    async def generate(self, request: GenerateRequest, timeout: float = GENERATE) -> AsyncGenerator[AnswerEvent, None]:
-        """The answer's events as they are made; closing the iterator stops the work, down to the engine."""
+    async def generate(
+        self, request: GenerateRequest, timeout: float = GENERATE
+    ) -> AsyncGenerator[list[AnswerEvent], None]:
+        """The answer's events as they are made, or as the request says; closing the iterator stops the work, down to
+        the engine."""
         message = wire.to_wire(request, g.GenerateRequest)
         events = self._call.stream("Generate", message, g.AnswerEvent, timeout=timeout)
         try:
             async for event in events:
-                yield wire.event_from_wire(event)
+                yield wire.events_from_wire(event)
         finally:
             await events.aclose()
 

@@ -53,11 +53,16 @@ def assert_type(message: Proto, kind: type[Proto]) -> None:
 
 def event_to_wire(event: domain.AnswerEvent) -> generator_pb2.AnswerEvent:
     """An answer's event in its envelope."""
-    name = type(event).__name__.lower()
-    return generator_pb2.AnswerEvent(**{name: _plan(type(event)).build(event)})
+    kind = type(event)
+    return generator_pb2.AnswerEvent(**{_NAMES[kind]: _plan(kind).build(event)})
 
 
-def event_from_wire(message: generator_pb2.AnswerEvent) -> domain.AnswerEvent:
+def events_from_wire(message: generator_pb2.AnswerEvent) -> list[domain.AnswerEvent]:
+    """The events of one envelope."""
+    return [_event(message), *(_event(each) for each in message.more)]
+
+
+def _event(message: generator_pb2.AnswerEvent) -> domain.AnswerEvent:
     name = message.WhichOneof("event")
     if name is None:
         raise InvalidInput("An answer event holds no event.")
@@ -65,6 +70,7 @@ def event_from_wire(message: generator_pb2.AnswerEvent) -> domain.AnswerEvent:
 
 
 _EVENTS: dict[str, type] = {kind.__name__.lower(): kind for kind in typing.get_args(domain.AnswerEvent)}
+_NAMES = {kind: name for name, kind in _EVENTS.items()}
 
 
 def vectors_to_bytes(vectors: Vectors) -> bytes:

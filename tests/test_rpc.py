@@ -124,7 +124,7 @@ async def test_cancelling_reaches_the_work(served: tuple[Behaving, Any, rpc.Serv
     """Closing a stream ends the generator that makes it."""
     behaving, channel, _ = served
     events = clients.Generator(channel).generate(GenerateRequest((), EVERYONE))
-    assert await anext(events) == Delta("0")
+    assert await anext(events) == [Delta("0")]
     await events.aclose()
     await asyncio.wait_for(behaving.closed.wait(), 60)
 
@@ -158,7 +158,7 @@ async def test_drain_lets_streams_finish(served: tuple[Behaving, Any, rpc.Server
     async with asyncio.timeout(60):
         while await _taken(caller):
             pass
-        assert (await anext(events)) == Delta("1")
+        assert (await anext(events)) == [Delta("1")]
         await events.aclose()
         assert not stopping.done()
         behaving.go_on.set()

@@ -7,7 +7,7 @@ Does not know: how answers are made.
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
 from typing import Any
 
@@ -37,13 +37,16 @@ _PING = 15
 async def complete(call: TheCall, body: ChatBody) -> Response:
     """Answer a question from the corpus, with citations."""
     request = await _request(call, body)
-    events = call.parts.generator.generate(request, call.parts.settings.gateway_answer_seconds)
+    batches = call.parts.generator.generate(request, call.parts.settings.gateway_answer_seconds)
     if body.stream:
         # An error before the first event still gets a status of its own.
-        started = _started(await while_connected(call.request, first(events)))
+        begun = await while_connected(call.request, first(batches))
+        started = _started(begun)
         include_usage = body.stream_options is not None and bool(body.stream_options.include_usage)
-        return EventSourceResponse(_stream(started, events, body.model, include_usage), ping=_PING, sep="\n")
-    return answer(await while_connected(call.request, _whole(events, body.model)))
+        return EventSourceResponse(
+            _stream(started, begun[1:], batches, body.model, include_usage), ping=_PING, sep="\n"
+        )
+    return answer(await while_connected(call.request, _whole(batches, body.model)))
 
 
 async def _request(call: Call, body: ChatBody) -> GenerateRequest:
@@ -69,6 +72,8 @@ async def _request(call: Call, body: ChatBody) -> GenerateRequest:
         seed=body.seed,
         frequency_penalty=body.frequency_penalty,
         presence_penalty=body.presence_penalty,
+        together=True,
+        whole=not body.stream,
     )
 
 
@@ -84,7 +89,8 @@ async def known_author(call: Call, model: str) -> str | None:
     )
 
 
-def _started(event: AnswerEvent) -> Started:
+def _started(events: Sequence[AnswerEvent]) -> Started:
+    event = events[0]
     if isinstance(event, Failed):
         raise _error(event)
     if not isinstance(event, Started):
@@ -96,27 +102,28 @@ def _error(failed: Failed) -> TwinError:
     return by_code().get(failed.code, Internal)(failed.message)
 
 
-async def _whole(events: AsyncGenerator[AnswerEvent, None], model: str) -> dict[str, Any]:
+async def _whole(batches: AsyncGenerator[list[AnswerEvent], None], model: str) -> dict[str, Any]:
     texts: list[str] = []
     citations: list[Citation] = []
     verdicts: list[Support] = []
     used, finished = Usage(0, 0), Finished("stop", {})
-    async with aclosing(events):
-        started = _started(await anext(events))
-        async for event in events:
-            match event:
-                case Delta():
-                    texts.append(event.text)
-                case Citation():
-                    citations.append(event)
-                case Support():
-                    verdicts.append(event)
-                case Usage():
-                    used = event
-                case Finished():
-                    finished = event
-                case Failed():
-                    raise _error(event)
+    async with aclosing(batches):
+        events = [event async for batch in batches for event in batch]
+    started = _started(events)
+    for event in events[1:]:
+        match event:
+            case Delta():
+                texts.append(event.text)
+            case Citation():
+                citations.append(event)
+            case Support():
+                verdicts.append(event)
+            case Usage():
+                used = event
+            case Finished():
+                finished = event
+            case Failed():
+                raise _error(event)
     message = {
         "role": "assistant",
         "content": "".join(texts),
@@ -150,8 +157,13 @@ def _reason(finished: Finished) -> str:
 
 
 async def _stream(
-    started: Started, events: AsyncGenerator[AnswerEvent, None], model: str, include_usage: bool
+    started: Started,
+    following: Sequence[AnswerEvent],
+    batches: AsyncGenerator[list[AnswerEvent], None],
+    model: str,
+    include_usage: bool,
 ) -> AsyncIterator[bytes]:
+    """`following`: what came together with the start. What comes together is one piece of the answer."""
     head: dict[str, Any] = {
         "id": f"chatcmpl-{started.generation_id}",
         "object": "chat.completion.chunk",
@@ -159,6 +171,7 @@ async def _stream(
         "model": model,
     }
     used = Usage(0, 0)
+    failed = False
 
     def chunk(delta: dict[str, Any], twin: dict[str, Any] | None = None, finish: str | None = None) -> bytes:
         # Each chunk has its choice, even one that brings only what is Twin's: clients read choices[0] unasked.
@@ -169,7 +182,27 @@ async def _stream(
             event["twin"] = twin
         return _data(event)
 
-    async with aclosing(events):
+    def shown(event: AnswerEvent) -> bytes:
+        nonlocal used, failed
+        match event:
+            case Delta():
+                return chunk({"content": event.text})
+            case Citation():
+                return chunk({"annotations": [openai.annotation(event)]}, {"citation": shapes.citation(event)})
+            case Support():
+                return chunk({}, {"support": shapes.support(event)})
+            case Usage():
+                used = event
+            case Finished():
+                twin = {"finished": {"reason": event.reason, "timings": dict(event.timings)}}
+                return chunk({}, twin, _reason(event))
+            case Failed():
+                # The status is long sent: the error comes as an event, and no [DONE] after it.
+                failed = True
+                return _failure(_error(event))
+        return b""
+
+    async with aclosing(batches):
         begun = {
             "generation_id": started.generation_id,
             "model": started.model,
@@ -178,34 +211,27 @@ async def _stream(
             "notices": list(started.notices),
             "passages": [shapes.passage(each) for each in started.passages],
         }
-        yield chunk({"role": "assistant", "content": ""}, {"started": begun})
+        first = chunk({"role": "assistant", "content": ""}, {"started": begun})
+        yield first + b"".join(map(shown, following))
         try:
-            async for event in events:
-                match event:
-                    case Delta():
-                        yield chunk({"content": event.text})
-                    case Citation():
-                        annotations = [openai.annotation(event)]
-                        yield chunk({"annotations": annotations}, {"citation": shapes.citation(event)})
-                    case Support():
-                        yield chunk({}, {"support": shapes.support(event)})
-                    case Usage():
-                        used = event
-                    case Finished():
-                        twin = {"finished": {"reason": event.reason, "timings": dict(event.timings)}}
-                        yield chunk({}, twin, _reason(event))
-                    case Failed():
-                        raise _error(event)
+            async for events in batches:
+                if failed:
+                    return
+                if text := b"".join(map(shown, events)):
+                    yield text
         except TwinError as error:
-            # The status is long sent: the error comes as an event, and no [DONE] after it.
-            yield _data(
-                {"error": {"message": error.message, "type": error.type, "code": error.code, "param": error.param}}
-            )
+            yield _failure(error)
+            return
+        if failed:
             return
         if include_usage:
             usage = openai.usage(used.prompt_tokens, used.completion_tokens)
             yield _data({**head, "choices": [], "usage": usage})
         yield b"data: [DONE]\n\n"
+
+
+def _failure(error: TwinError) -> bytes:
+    return _data({"error": {"message": error.message, "type": error.type, "code": error.code, "param": error.param}})
 
 
 def _data(event: dict[str, Any]) -> bytes:

@@ -58,6 +58,8 @@ log = structlog.get_logger()
 QUOTES = "quotes"
 """The model's name where there is none."""
 MOST_PASSAGES = 50
+PIECE = 200_000
+"""Code points of a text that has become one piece: a message holds 4 MiB."""
 
 
 class Retriever(Protocol):
@@ -164,7 +166,21 @@ class Generate:
         return self._candidate.model if self._candidate.takes(f"{request.key_id}\n{first}") else self._model
 
     async def __call__(self, request: GenerateRequest) -> AsyncGenerator[AnswerEvent, None]:
-        """The answer's events. Closing the iterator stops the engine's work; what was given by then is kept.
+        """The answer's events. Closing the iterator stops the engine's work; what was given by then is kept."""
+        async with aclosing(self.together(request)) as batches:
+            async for events in batches:
+                for event in events:
+                    yield event
+
+    async def whole(self, request: GenerateRequest) -> list[AnswerEvent]:
+        """All events of the answer, at its end."""
+        _valid(request)
+        async with self._admission.place(request.key_id), aclosing(self._admitted(request)) as events:
+            return _joined([event async for event in events])
+
+    async def together(self, request: GenerateRequest) -> AsyncGenerator[list[AnswerEvent], None]:
+        """The answer's events, those together that wait together, since each batch costs a message on every way that it
+        goes.
 
         The answer is made at the engine's pace and waits here for who reads slowly, so that a slow reader keeps no
         place and no engine busy. What waits is an answer of `max_tokens` at most."""
@@ -181,13 +197,14 @@ class Generate:
 
         making = asyncio.create_task(make())
         try:
-            event = await made.get()
-            while event is not None:
-                following = None
-                if isinstance(event, Delta):
-                    event, following = _together(event, made)
-                yield event
-                event = following or await made.get()
+            ended = False
+            while not ended:
+                waiting = [await made.get()]
+                while not made.empty():
+                    waiting.append(made.get_nowait())
+                ended = waiting[-1] is None
+                if events := _joined([event for event in waiting if event is not None]):
+                    yield events
             await making  # its error, where it had one
         finally:
             making.cancel()
@@ -413,21 +430,30 @@ class Generate:
         )
 
 
-def _together(first: Delta, made: asyncio.Queue[AnswerEvent | None]) -> tuple[Delta, AnswerEvent | None]:
-    """The text that waits in one piece, since each costs a message on every way it goes; and what waits after it.
+def _joined(events: Iterable[AnswerEvent]) -> list[AnswerEvent]:
+    """Text that follows text becomes one piece with it, as far as a message holds it."""
+    joined: list[AnswerEvent] = []
+    texts: list[str] = []
+    length = 0
 
-    The end of the answer is left in the queue."""
-    texts, following = [first.text], None
-    while not made.empty() and following is None:
-        event = made.get_nowait()
+    def give() -> None:
+        nonlocal length
+        if texts:
+            joined.append(Delta("".join(texts)))
+            texts.clear()
+            length = 0
+
+    for event in events:
         if isinstance(event, Delta):
             texts.append(event.text)
-        elif event is None:
-            made.put_nowait(None)
-            break
+            length += len(event.text)
+            if length >= PIECE:
+                give()
         else:
-            following = event
-    return (Delta("".join(texts)) if len(texts) > 1 else first), following
+            give()
+            joined.append(event)
+    give()
+    return joined
 
 
 def _asked(request: GenerateRequest) -> set[str]:

@@ -5,7 +5,7 @@ Comes in: protobuf. Goes out: protobuf, or errors of services.errors. Does not k
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import aclosing
 
 from twin.v1 import generator_pb2 as g
@@ -13,10 +13,13 @@ from twin.v1 import types_pb2 as t
 
 from services import wire
 from services.clients import GeneratorDescription
-from services.domain import Feedback, GenerateRequest, Scope
+from services.domain import AnswerEvent, Feedback, GenerateRequest, Scope
 from services.generator.generate import QUOTES, Generate
 from services.generator.journal import Record
 from services.ports import LanguageModel
+
+MESSAGE_BYTES = 1 << 20
+"""Of the events that are sent together after a first one; a message holds 4 MiB."""
 
 
 class GeneratorServicer:
@@ -26,9 +29,15 @@ class GeneratorServicer:
         self._model = model
 
     async def generate(self, request: g.GenerateRequest) -> AsyncGenerator[g.AnswerEvent, None]:
-        async with aclosing(self._generate(wire.from_wire(request, GenerateRequest))) as events:
-            async for event in events:
-                yield wire.event_to_wire(event)
+        given = wire.from_wire(request, GenerateRequest)
+        if given.whole:
+            for message in _messages(await self._generate.whole(given)):
+                yield message
+            return
+        async with aclosing(self._generate.together(given)) as batches:
+            async for events in batches:
+                for message in _messages(events) if given.together else map(wire.event_to_wire, events):
+                    yield message
 
     async def give_feedback(self, request: g.FeedbackRequest) -> t.Empty:
         await self._record.feedback(wire.from_wire(request.feedback, Feedback), _scope(request.scope))
@@ -57,6 +66,20 @@ class GeneratorServicer:
     async def describe(self, request: t.Empty) -> g.GeneratorDescription:
         # An engine that was away at the start has a name by now.
         return wire.to_wire(_description(self._model), g.GeneratorDescription)
+
+
+def _messages(events: Sequence[AnswerEvent]) -> Iterator[g.AnswerEvent]:
+    """The events in as few messages as hold them."""
+    first, size = wire.event_to_wire(events[0]), 0
+    for event in events[1:]:
+        message = wire.event_to_wire(event)
+        size += message.ByteSize()
+        if size > MESSAGE_BYTES:
+            yield first
+            first, size = message, 0
+        else:
+            first.more.append(message)
+    yield first
 
 
 def _scope(scope: t.Scope) -> Scope:

@@ -89,7 +89,7 @@ def test_every_field_crosses(kind: type) -> None:
 def test_events_round_trip(event: domain.AnswerEvent) -> None:
     """An answer's events keep their kind in the envelope."""
     message = generator_pb2.AnswerEvent.FromString(wire.event_to_wire(event).SerializeToString())
-    assert wire.event_from_wire(message) == event
+    assert wire.events_from_wire(message) == [event]
 
 
 def test_wrong_values_are_said() -> None:
@@ -101,4 +101,4 @@ def test_wrong_values_are_said() -> None:
     with pytest.raises(InvalidInput, match="rows"):
         wire.vectors_from_bytes(b"12345", 2)
     with pytest.raises(InvalidInput):
-        wire.event_from_wire(generator_pb2.AnswerEvent())
+        wire.events_from_wire(generator_pb2.AnswerEvent())

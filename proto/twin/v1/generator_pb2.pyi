@@ -8,7 +8,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class GenerateRequest(_message.Message):
-    __slots__ = ("messages", "scope", "key_id", "author", "filter", "k", "support", "rewrite", "rerank", "max_tokens", "temperature", "top_p", "stop", "seed", "frequency_penalty", "presence_penalty")
+    __slots__ = ("messages", "scope", "key_id", "author", "filter", "k", "support", "rewrite", "rerank", "max_tokens", "temperature", "top_p", "stop", "seed", "frequency_penalty", "presence_penalty", "together", "whole")
     MESSAGES_FIELD_NUMBER: _ClassVar[int]
     SCOPE_FIELD_NUMBER: _ClassVar[int]
     KEY_ID_FIELD_NUMBER: _ClassVar[int]
@@ -25,6 +25,8 @@ class GenerateRequest(_message.Message):
     SEED_FIELD_NUMBER: _ClassVar[int]
     FREQUENCY_PENALTY_FIELD_NUMBER: _ClassVar[int]
     PRESENCE_PENALTY_FIELD_NUMBER: _ClassVar[int]
+    TOGETHER_FIELD_NUMBER: _ClassVar[int]
+    WHOLE_FIELD_NUMBER: _ClassVar[int]
     messages: _containers.RepeatedCompositeFieldContainer[_types_pb2.Message]
     scope: _types_pb2.Scope
     key_id: str
@@ -41,7 +43,9 @@ class GenerateRequest(_message.Message):
     seed: int
     frequency_penalty: float
     presence_penalty: float
-    def __init__(self, messages: _Optional[_Iterable[_Union[_types_pb2.Message, _Mapping]]] = ..., scope: _Optional[_Union[_types_pb2.Scope, _Mapping]] = ..., key_id: _Optional[str] = ..., author: _Optional[str] = ..., filter: _Optional[_Union[_types_pb2.Filter, _Mapping]] = ..., k: _Optional[int] = ..., support: _Optional[str] = ..., rewrite: bool = ..., rerank: bool = ..., max_tokens: _Optional[int] = ..., temperature: _Optional[float] = ..., top_p: _Optional[float] = ..., stop: _Optional[_Iterable[str]] = ..., seed: _Optional[int] = ..., frequency_penalty: _Optional[float] = ..., presence_penalty: _Optional[float] = ...) -> None: ...
+    together: bool
+    whole: bool
+    def __init__(self, messages: _Optional[_Iterable[_Union[_types_pb2.Message, _Mapping]]] = ..., scope: _Optional[_Union[_types_pb2.Scope, _Mapping]] = ..., key_id: _Optional[str] = ..., author: _Optional[str] = ..., filter: _Optional[_Union[_types_pb2.Filter, _Mapping]] = ..., k: _Optional[int] = ..., support: _Optional[str] = ..., rewrite: bool = ..., rerank: bool = ..., max_tokens: _Optional[int] = ..., temperature: _Optional[float] = ..., top_p: _Optional[float] = ..., stop: _Optional[_Iterable[str]] = ..., seed: _Optional[int] = ..., frequency_penalty: _Optional[float] = ..., presence_penalty: _Optional[float] = ..., together: bool = ..., whole: bool = ...) -> None: ...
 
 class Started(_message.Message):
     __slots__ = ("generation_id", "model", "created_at", "evidence", "passages", "question", "notices")
@@ -91,7 +95,7 @@ class Failed(_message.Message):
     def __init__(self, code: _Optional[str] = ..., message: _Optional[str] = ...) -> None: ...
 
 class AnswerEvent(_message.Message):
-    __slots__ = ("started", "delta", "citation", "support", "usage", "finished", "failed")
+    __slots__ = ("started", "delta", "citation", "support", "usage", "finished", "failed", "more")
     STARTED_FIELD_NUMBER: _ClassVar[int]
     DELTA_FIELD_NUMBER: _ClassVar[int]
     CITATION_FIELD_NUMBER: _ClassVar[int]
@@ -99,6 +103,7 @@ class AnswerEvent(_message.Message):
     USAGE_FIELD_NUMBER: _ClassVar[int]
     FINISHED_FIELD_NUMBER: _ClassVar[int]
     FAILED_FIELD_NUMBER: _ClassVar[int]
+    MORE_FIELD_NUMBER: _ClassVar[int]
     started: Started
     delta: Delta
     citation: _types_pb2.Citation
@@ -106,7 +111,8 @@ class AnswerEvent(_message.Message):
     usage: _types_pb2.Usage
     finished: Finished
     failed: Failed
-    def __init__(self, started: _Optional[_Union[Started, _Mapping]] = ..., delta: _Optional[_Union[Delta, _Mapping]] = ..., citation: _Optional[_Union[_types_pb2.Citation, _Mapping]] = ..., support: _Optional[_Union[_types_pb2.Support, _Mapping]] = ..., usage: _Optional[_Union[_types_pb2.Usage, _Mapping]] = ..., finished: _Optional[_Union[Finished, _Mapping]] = ..., failed: _Optional[_Union[Failed, _Mapping]] = ...) -> None: ...
+    more: _containers.RepeatedCompositeFieldContainer[AnswerEvent]
+    def __init__(self, started: _Optional[_Union[Started, _Mapping]] = ..., delta: _Optional[_Union[Delta, _Mapping]] = ..., citation: _Optional[_Union[_types_pb2.Citation, _Mapping]] = ..., support: _Optional[_Union[_types_pb2.Support, _Mapping]] = ..., usage: _Optional[_Union[_types_pb2.Usage, _Mapping]] = ..., finished: _Optional[_Union[Finished, _Mapping]] = ..., failed: _Optional[_Union[Failed, _Mapping]] = ..., more: _Optional[_Iterable[_Union[AnswerEvent, _Mapping]]] = ...) -> None: ...
 
 class Feedback(_message.Message):
     __slots__ = ("generation_id", "rating", "correction", "reasons", "at")
