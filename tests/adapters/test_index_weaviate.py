@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from services.adapters import index_weaviate, open_adapter
+from services.adapters.weaviate_reads import Filters, Reads
 from services.domain import EVERYONE, Filter, Manifest, Scope
 from services.errors import Conflict, Misconfigured, NotFound, Unavailable
 from services.ports import Indexes
@@ -182,6 +183,7 @@ async def test_frequencies_of_a_large_index_are_estimated(weaviate_url: str, mon
     """Rare words are counted exactly, common ones from a sample of the chunks."""
     monkeypatch.setattr(index_weaviate, "COUNTED", 10)
     monkeypatch.setattr(index_weaviate, "ENOUGH", 2)
+    monkeypatch.setattr(index_weaviate, "SAMPLED", 1)
     async with opened(weaviate_url) as indexes:
         await indexes.create(MANIFEST)
         index = await indexes.open(MANIFEST.name)
@@ -195,6 +197,30 @@ async def test_frequencies_of_a_large_index_are_estimated(weaviate_url: str, mon
         assert counts["rare"] == 1
         assert counts["absent"] == 0
         assert 200 < counts["common"] < 2500
+
+
+async def test_counts_are_kept_until_the_index_grows(weaviate_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A word is counted once while there are as many chunks, whoever asks for it; what another process brings in is
+    counted as soon as it is seen that there are more."""
+    async with opened(weaviate_url) as indexes, opened(weaviate_url) as others:
+        await indexes.create(MANIFEST)
+        index, other = await indexes.open(MANIFEST.name), await others.open(MANIFEST.name)
+        await put(index, document(), ["one word", "another"])
+        counted: list[object] = []
+        count = Reads.count
+
+        async def counting(self: Reads, collection: str, filters: Filters | None = None) -> int:
+            counted.append(filters)
+            return await count(self, collection, filters)
+
+        monkeypatch.setattr(Reads, "count", counting)
+        assert await index.document_frequencies(["word", "another"]) == ({"word": 1, "another": 1}, 2)
+        assert len(counted) == 3, "two words, and all"
+        assert await index.document_frequencies(["another", "word"]) == ({"word": 1, "another": 1}, 2)
+        assert len(counted) == 3
+        await put(other, document("d2"), ["word and another"])
+        monkeypatch.setattr(index_weaviate, "KEPT_TOTAL", 0.0)
+        assert await index.document_frequencies(["word", "another"]) == ({"word": 2, "another": 2}, 3)
 
 
 async def test_the_switch_is_one_object(weaviate_url: str) -> None:
