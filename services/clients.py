@@ -7,6 +7,7 @@ runs. Every call has a deadline (the constants below, in seconds); only what is 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -32,6 +33,7 @@ from services.domain import (
     SearchResult,
     Source,
 )
+from services.errors import MethodNotAllowed
 from services.ports import Vectors
 
 READ = 10.0
@@ -318,6 +320,18 @@ class Generator:
                 yield wire.events_from_wire(event)
         finally:
             await events.aclose()
+
+    async def answer(self, request: GenerateRequest, timeout: float = GENERATE) -> list[AnswerEvent]:
+        """All events of an answer, at its end; cancelling it stops the work, down to the engine. Tried again where the
+        generator goes away: an answer that nobody has is made anew."""
+        message = wire.to_wire(request, g.GenerateRequest)
+        try:
+            reply = await self._call.unary("Answer", message, g.AnswerEvents, timeout=timeout, idempotent=True)
+        except MethodNotAllowed:
+            # While a new Twin is rolled out, an older generator may still be asked.
+            async with aclosing(self.generate(request, timeout)) as batches:
+                return [event async for events in batches for event in events]
+        return [wire.event_from_wire(event) for event in reply.events]
 
     async def give_feedback(self, feedback: Feedback, scope: Scope) -> None:
         request = g.FeedbackRequest(feedback=wire.to_wire(feedback, g.Feedback), scope=_scope(scope))

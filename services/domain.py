@@ -634,8 +634,6 @@ class GenerateRequest:
     presence_penalty: float | None = None
     together: bool = False
     """Who asks takes events together that come together."""
-    whole: bool = False
-    """And has no use for any before the answer's end: all of them are sent then."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,11 +58,11 @@ def event_to_wire(event: domain.AnswerEvent) -> generator_pb2.AnswerEvent:
 
 
 def events_from_wire(message: generator_pb2.AnswerEvent) -> list[domain.AnswerEvent]:
-    """The events of one envelope."""
-    return [_event(message), *(_event(each) for each in message.more)]
+    """The event of an envelope, and those that follow it in it."""
+    return [event_from_wire(message), *(event_from_wire(each) for each in message.more)]
 
 
-def _event(message: generator_pb2.AnswerEvent) -> domain.AnswerEvent:
+def event_from_wire(message: generator_pb2.AnswerEvent) -> domain.AnswerEvent:
     name = message.WhichOneof("event")
     if name is None:
         raise InvalidInput("An answer event holds no event.")

@@ -69,7 +69,7 @@ class Behaving:
     async def _unused(self, request: Any) -> Any:
         raise AssertionError
 
-    give_feedback = list_generations = get_generation = delete_generation = redact_document = _unused
+    answer = give_feedback = list_generations = get_generation = delete_generation = redact_document = _unused
 
 
 @pytest.fixture

@@ -90,17 +90,27 @@ def answer(content: Any, status: int = 200, headers: dict[str, str] | None = Non
 
 async def while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:
     """The work's result; when the caller goes away the work is cancelled. The body must have been read."""
-    task = asyncio.create_task(work)
+    working = asyncio.current_task()
+    assert working is not None  # noqa: S101 — for the type checker: only in a task is there something to await
+    left = ended = False
+
+    def leave(gone: asyncio.Task[None]) -> None:
+        nonlocal left
+        if not ended and not gone.cancelled():
+            left = True
+            working.cancel()
+
     gone = asyncio.create_task(_disconnect(request))
+    gone.add_done_callback(leave)
     try:
-        await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
-        if not task.done():
-            raise Cancelled("The caller went away.")
-        return task.result()
+        return await work
+    except asyncio.CancelledError:
+        if not left or working.uncancel():
+            raise
+        raise Cancelled("The caller went away.") from None
     finally:
+        ended = True
         gone.cancel()
-        task.cancel()
-        await asyncio.gather(gone, task, return_exceptions=True)
 
 
 async def _disconnect(request: Request) -> None:

@@ -37,16 +37,17 @@ _PING = 15
 async def complete(call: TheCall, body: ChatBody) -> Response:
     """Answer a question from the corpus, with citations."""
     request = await _request(call, body)
-    batches = call.parts.generator.generate(request, call.parts.settings.gateway_answer_seconds)
-    if body.stream:
-        # An error before the first event still gets a status of its own.
-        begun = await while_connected(call.request, first(batches))
-        started = _started(begun)
-        include_usage = body.stream_options is not None and bool(body.stream_options.include_usage)
-        return EventSourceResponse(
-            _stream(started, begun[1:], batches, body.model, include_usage), ping=_PING, sep="\n"
+    seconds = call.parts.settings.gateway_answer_seconds
+    if not body.stream:
+        return answer(
+            _whole(await while_connected(call.request, call.parts.generator.answer(request, seconds)), body.model)
         )
-    return answer(await while_connected(call.request, _whole(batches, body.model)))
+    batches = call.parts.generator.generate(request, seconds)
+    # An error before the first event still gets a status of its own.
+    begun = await while_connected(call.request, first(batches))
+    started = _started(begun)
+    include_usage = body.stream_options is not None and bool(body.stream_options.include_usage)
+    return EventSourceResponse(_stream(started, begun[1:], batches, body.model, include_usage), ping=_PING, sep="\n")
 
 
 async def _request(call: Call, body: ChatBody) -> GenerateRequest:
@@ -73,7 +74,6 @@ async def _request(call: Call, body: ChatBody) -> GenerateRequest:
         frequency_penalty=body.frequency_penalty,
         presence_penalty=body.presence_penalty,
         together=True,
-        whole=not body.stream,
     )
 
 
@@ -90,7 +90,7 @@ async def known_author(call: Call, model: str) -> str | None:
 
 
 def _started(events: Sequence[AnswerEvent]) -> Started:
-    event = events[0]
+    event = events[0] if events else None
     if isinstance(event, Failed):
         raise _error(event)
     if not isinstance(event, Started):
@@ -102,13 +102,11 @@ def _error(failed: Failed) -> TwinError:
     return by_code().get(failed.code, Internal)(failed.message)
 
 
-async def _whole(batches: AsyncGenerator[list[AnswerEvent], None], model: str) -> dict[str, Any]:
+def _whole(events: Sequence[AnswerEvent], model: str) -> dict[str, Any]:
     texts: list[str] = []
     citations: list[Citation] = []
     verdicts: list[Support] = []
     used, finished = Usage(0, 0), Finished("stop", {})
-    async with aclosing(batches):
-        events = [event async for batch in batches for event in batch]
     started = _started(events)
     for event in events[1:]:
         match event:

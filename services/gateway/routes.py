@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from email.message import Message
+from functools import lru_cache
 from typing import Any
 
 from fastapi import Request
@@ -277,6 +278,7 @@ class KeyedRoute(APIRoute):
         request.scope["twin.call"] = Call(self._parts, key, request)
 
 
+@lru_cache(64)
 def _is_json(content_type: str) -> bool:
     message = Message()
     message["content-type"] = content_type

@@ -30,6 +30,7 @@ _CONTROL = re.compile(
     re.IGNORECASE,
 )
 """Control words of the common chat templates: an engine may read them as such even inside a message."""
+_UNSEEN = re.compile(r"[\x00-\x08\x0b-\x1f]")
 _FENCE = re.compile(r"<(?=\s*/?\s*passage)", re.IGNORECASE)
 
 
@@ -110,7 +111,7 @@ def _data(text: str) -> str:
 
 def _control_free(text: str) -> str:
     """Control words are set apart by spaces, again until none is left: taking one apart can make another."""
-    text = "".join(character for character in text if character in "\n\t" or character >= " ")
+    text = _UNSEEN.sub("", text)
     while _CONTROL.search(text):
         text = _CONTROL.sub(lambda found: _apart(found.group()), text)
     return text

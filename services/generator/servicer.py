@@ -14,9 +14,11 @@ from twin.v1 import types_pb2 as t
 from services import wire
 from services.clients import GeneratorDescription
 from services.domain import AnswerEvent, Feedback, GenerateRequest, Scope
+from services.errors import TooLarge
 from services.generator.generate import QUOTES, Generate
 from services.generator.journal import Record
 from services.ports import LanguageModel
+from services.rpc import MAX_MESSAGE_BYTES
 
 MESSAGE_BYTES = 1 << 20
 """Of the events that are sent together after a first one; a message holds 4 MiB."""
@@ -30,14 +32,17 @@ class GeneratorServicer:
 
     async def generate(self, request: g.GenerateRequest) -> AsyncGenerator[g.AnswerEvent, None]:
         given = wire.from_wire(request, GenerateRequest)
-        if given.whole:
-            for message in _messages(await self._generate.whole(given)):
-                yield message
-            return
         async with aclosing(self._generate.together(given)) as batches:
             async for events in batches:
                 for message in _messages(events) if given.together else map(wire.event_to_wire, events):
                     yield message
+
+    async def answer(self, request: g.GenerateRequest) -> g.AnswerEvents:
+        events = await self._generate.whole(wire.from_wire(request, GenerateRequest))
+        reply = g.AnswerEvents(events=map(wire.event_to_wire, events))
+        if reply.ByteSize() > MAX_MESSAGE_BYTES:
+            raise TooLarge("The answer is longer than one message holds. Ask for it as a stream, or for less of it.")
+        return reply
 
     async def give_feedback(self, request: g.FeedbackRequest) -> t.Empty:
         await self._record.feedback(wire.from_wire(request.feedback, Feedback), _scope(request.scope))

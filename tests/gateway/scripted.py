@@ -5,7 +5,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
 from typing import Any
 
 import numpy as np
@@ -320,7 +321,11 @@ class Services:
 
     # Generator
 
-    async def generate(self, request: g.GenerateRequest) -> AsyncIterator[g.AnswerEvent]:
+    async def answer(self, request: g.GenerateRequest) -> g.AnswerEvents:
+        async with aclosing(self.generate(request)) as events:
+            return g.AnswerEvents(events=[event async for event in events])
+
+    async def generate(self, request: g.GenerateRequest) -> AsyncGenerator[g.AnswerEvent, None]:
         self.requests.append(request)
         question = request.messages[-1].content
         if question == "overloaded":

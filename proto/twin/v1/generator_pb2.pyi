@@ -8,7 +8,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class GenerateRequest(_message.Message):
-    __slots__ = ("messages", "scope", "key_id", "author", "filter", "k", "support", "rewrite", "rerank", "max_tokens", "temperature", "top_p", "stop", "seed", "frequency_penalty", "presence_penalty", "together", "whole")
+    __slots__ = ("messages", "scope", "key_id", "author", "filter", "k", "support", "rewrite", "rerank", "max_tokens", "temperature", "top_p", "stop", "seed", "frequency_penalty", "presence_penalty", "together")
     MESSAGES_FIELD_NUMBER: _ClassVar[int]
     SCOPE_FIELD_NUMBER: _ClassVar[int]
     KEY_ID_FIELD_NUMBER: _ClassVar[int]
@@ -26,7 +26,6 @@ class GenerateRequest(_message.Message):
     FREQUENCY_PENALTY_FIELD_NUMBER: _ClassVar[int]
     PRESENCE_PENALTY_FIELD_NUMBER: _ClassVar[int]
     TOGETHER_FIELD_NUMBER: _ClassVar[int]
-    WHOLE_FIELD_NUMBER: _ClassVar[int]
     messages: _containers.RepeatedCompositeFieldContainer[_types_pb2.Message]
     scope: _types_pb2.Scope
     key_id: str
@@ -44,8 +43,7 @@ class GenerateRequest(_message.Message):
     frequency_penalty: float
     presence_penalty: float
     together: bool
-    whole: bool
-    def __init__(self, messages: _Optional[_Iterable[_Union[_types_pb2.Message, _Mapping]]] = ..., scope: _Optional[_Union[_types_pb2.Scope, _Mapping]] = ..., key_id: _Optional[str] = ..., author: _Optional[str] = ..., filter: _Optional[_Union[_types_pb2.Filter, _Mapping]] = ..., k: _Optional[int] = ..., support: _Optional[str] = ..., rewrite: bool = ..., rerank: bool = ..., max_tokens: _Optional[int] = ..., temperature: _Optional[float] = ..., top_p: _Optional[float] = ..., stop: _Optional[_Iterable[str]] = ..., seed: _Optional[int] = ..., frequency_penalty: _Optional[float] = ..., presence_penalty: _Optional[float] = ..., together: bool = ..., whole: bool = ...) -> None: ...
+    def __init__(self, messages: _Optional[_Iterable[_Union[_types_pb2.Message, _Mapping]]] = ..., scope: _Optional[_Union[_types_pb2.Scope, _Mapping]] = ..., key_id: _Optional[str] = ..., author: _Optional[str] = ..., filter: _Optional[_Union[_types_pb2.Filter, _Mapping]] = ..., k: _Optional[int] = ..., support: _Optional[str] = ..., rewrite: bool = ..., rerank: bool = ..., max_tokens: _Optional[int] = ..., temperature: _Optional[float] = ..., top_p: _Optional[float] = ..., stop: _Optional[_Iterable[str]] = ..., seed: _Optional[int] = ..., frequency_penalty: _Optional[float] = ..., presence_penalty: _Optional[float] = ..., together: bool = ...) -> None: ...
 
 class Started(_message.Message):
     __slots__ = ("generation_id", "model", "created_at", "evidence", "passages", "question", "notices")
@@ -113,6 +111,12 @@ class AnswerEvent(_message.Message):
     failed: Failed
     more: _containers.RepeatedCompositeFieldContainer[AnswerEvent]
     def __init__(self, started: _Optional[_Union[Started, _Mapping]] = ..., delta: _Optional[_Union[Delta, _Mapping]] = ..., citation: _Optional[_Union[_types_pb2.Citation, _Mapping]] = ..., support: _Optional[_Union[_types_pb2.Support, _Mapping]] = ..., usage: _Optional[_Union[_types_pb2.Usage, _Mapping]] = ..., finished: _Optional[_Union[Finished, _Mapping]] = ..., failed: _Optional[_Union[Failed, _Mapping]] = ..., more: _Optional[_Iterable[_Union[AnswerEvent, _Mapping]]] = ...) -> None: ...
+
+class AnswerEvents(_message.Message):
+    __slots__ = ("events",)
+    EVENTS_FIELD_NUMBER: _ClassVar[int]
+    events: _containers.RepeatedCompositeFieldContainer[AnswerEvent]
+    def __init__(self, events: _Optional[_Iterable[_Union[AnswerEvent, _Mapping]]] = ...) -> None: ...
 
 class Feedback(_message.Message):
     __slots__ = ("generation_id", "rating", "correction", "reasons", "at")

@@ -40,6 +40,11 @@ class GeneratorServiceStub(object):
                 request_serializer=twin_dot_v1_dot_generator__pb2.GenerateRequest.SerializeToString,
                 response_deserializer=twin_dot_v1_dot_generator__pb2.AnswerEvent.FromString,
                 _registered_method=True)
+        self.Answer = channel.unary_unary(
+                '/twin.v1.GeneratorService/Answer',
+                request_serializer=twin_dot_v1_dot_generator__pb2.GenerateRequest.SerializeToString,
+                response_deserializer=twin_dot_v1_dot_generator__pb2.AnswerEvents.FromString,
+                _registered_method=True)
         self.GiveFeedback = channel.unary_unary(
                 '/twin.v1.GeneratorService/GiveFeedback',
                 request_serializer=twin_dot_v1_dot_generator__pb2.FeedbackRequest.SerializeToString,
@@ -77,6 +82,13 @@ class GeneratorServiceServicer(object):
 
     def Generate(self, request, context):
         """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Answer(self, request, context):
+        """For who has no use for an answer before its end: all of its events, then.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -126,6 +138,11 @@ def add_GeneratorServiceServicer_to_server(servicer, server):
                     servicer.Generate,
                     request_deserializer=twin_dot_v1_dot_generator__pb2.GenerateRequest.FromString,
                     response_serializer=twin_dot_v1_dot_generator__pb2.AnswerEvent.SerializeToString,
+            ),
+            'Answer': grpc.unary_unary_rpc_method_handler(
+                    servicer.Answer,
+                    request_deserializer=twin_dot_v1_dot_generator__pb2.GenerateRequest.FromString,
+                    response_serializer=twin_dot_v1_dot_generator__pb2.AnswerEvents.SerializeToString,
             ),
             'GiveFeedback': grpc.unary_unary_rpc_method_handler(
                     servicer.GiveFeedback,
@@ -185,6 +202,33 @@ class GeneratorService(object):
             '/twin.v1.GeneratorService/Generate',
             twin_dot_v1_dot_generator__pb2.GenerateRequest.SerializeToString,
             twin_dot_v1_dot_generator__pb2.AnswerEvent.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Answer(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/twin.v1.GeneratorService/Answer',
+            twin_dot_v1_dot_generator__pb2.GenerateRequest.SerializeToString,
+            twin_dot_v1_dot_generator__pb2.AnswerEvents.FromString,
             options,
             channel_credentials,
             insecure,
