@@ -105,6 +105,7 @@ class Auth:
         self._local = local
         self._openid = openid
         self._read: dict[str, tuple[Key, float]] = {}
+        self._reading: dict[str, asyncio.Task[Key | None]] = {}
         self._used: dict[str, float] = {}
         self._writing: set[asyncio.Task[None]] = set()
 
@@ -155,10 +156,24 @@ class Auth:
         telemetry.CACHE.labels("keys", "hit" if known else "miss").inc()
         if read is not None and known:
             return read[0]
-        key = await self._keys.by_hash(hash)
+        # Those that ask at the same moment ask once.
+        reading = self._reading.get(hash)
+        if reading is None:
+            reading = self._reading[hash] = asyncio.create_task(self._look(hash))
+        return await asyncio.shield(reading)
+
+    async def _look(self, hash: str) -> Key | None:
+        now = time.monotonic()
+        try:
+            key = await self._keys.by_hash(hash)
+        finally:
+            # Where keys have changed meanwhile, this is not to be remembered.
+            current = self._reading.get(hash) is asyncio.current_task()
+            if current:
+                del self._reading[hash]
         if key is None:
             self._read.pop(hash, None)
-        else:
+        elif current:
             self._read[hash] = (key, now + _CACHED)
         return key
 
@@ -183,6 +198,7 @@ class Auth:
     def forget(self) -> None:
         """Keys have changed: read them anew."""
         self._read.clear()
+        self._reading.clear()
 
     async def open_session(self) -> tuple[str, int]:
         """A session for the page: (the cookie's value, seconds it lasts). Kept as a key, so it outlives a restart

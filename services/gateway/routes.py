@@ -6,9 +6,11 @@ request is answered. The authors that a route may touch come from the key; tests
 
 from __future__ import annotations
 
+import email.message
+import inspect
+import json
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
-from email.message import Message
 from functools import lru_cache
 from typing import Any
 
@@ -16,6 +18,7 @@ from fastapi import Request
 from fastapi.routing import APIRoute
 from pydantic import BaseModel, TypeAdapter
 from starlette.responses import Response
+from starlette.types import Message, Receive, Scope, Send
 
 from services.domain import Key, Role
 from services.errors import Forbidden, UnsupportedMedia
@@ -252,12 +255,30 @@ class KeyedRoute(APIRoute):
             responses=_responses(entry),
             openapi_extra=_extra(entry),
         )
+        self._body = _body(entry.handler)
+        if self._body is not None:
+            self._framework, self.app = self.app, self._direct
+
+    async def _direct(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """The way of a route that takes a body and nothing else: FastAPI's own costs a quarter of what the gateway does
+        for a question. A body that is not as it should be goes FastAPI's way, for its errors."""
+        request = Request(scope, receive, send)
+        await self._admit(request)
+        content = await request.body()
+        try:
+            body = self._body.model_validate(json.loads(content)) if self._body is not None else None
+        except (ValueError, RecursionError):
+            await self._framework(scope, _again(content, receive), send)
+            return
+        response = await self._entry.handler(request.scope["twin.call"], body)
+        await response(scope, receive, send)
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
 
         async def handle_admitted(request: Request) -> Response:
-            await self._admit(request)
+            if "twin.call" not in request.scope:
+                await self._admit(request)
             return await handle(request)
 
         return handle_admitted
@@ -278,9 +299,28 @@ class KeyedRoute(APIRoute):
         request.scope["twin.call"] = Call(self._parts, key, request)
 
 
+def _body(handler: Callable[..., Awaitable[Response]]) -> type[BaseModel] | None:
+    """The model of a route's body, where it takes that and nothing else but the call."""
+    taken = inspect.signature(handler, eval_str=True).parameters
+    if list(taken) != ["call", "body"]:
+        return None
+    kind = taken["body"].annotation
+    return kind if isinstance(kind, type) and issubclass(kind, BaseModel) else None
+
+
+def _again(content: bytes, receive: Receive) -> Receive:
+    """What a body was read from, not read yet."""
+    waiting: list[Message] = [{"type": "http.request", "body": content, "more_body": False}]
+
+    async def received() -> Message:
+        return waiting.pop() if waiting else await receive()
+
+    return received
+
+
 @lru_cache(64)
 def _is_json(content_type: str) -> bool:
-    message = Message()
+    message = email.message.Message()
     message["content-type"] = content_type
     subtype = message.get_content_subtype()
     return message.get_content_maintype() == "application" and (subtype == "json" or subtype.endswith("+json"))

@@ -396,8 +396,9 @@ class Generate:
 
     def _count(self, answer: _Answer) -> None:
         telemetry.ANSWERS.labels(answer.evidence).inc()
+        name = answer.model_name
         for kind, tokens in (("prompt", answer.usage.prompt_tokens), ("completion", answer.usage.completion_tokens)):
-            telemetry.TOKENS.labels(kind, answer.model_name).inc(tokens)
+            telemetry.TOKENS.labels(kind, name).inc(tokens)
             telemetry.KEY_TOKENS.labels(kind, answer.request.key_id).inc(tokens)
         for each in answer.support:
             telemetry.SUPPORT.labels(each.verdict).inc()
