@@ -80,10 +80,12 @@ class TgiModel:
             timeout=httpx2.Timeout(SILENCE, connect=CONNECT),
             # The proxies of the environment are for the internet; an engine on this machine is not behind one.
             trust_env=base.startswith("https"),
-            # Loading the authorities' certificates takes longer than a question to a small engine.
-            verify=base.startswith("https"),
-            # Who may ask is decided before: here a question would wait for another one's whole answer.
-            limits=httpx2.Limits(max_connections=None, max_keepalive_connections=64),
+            transport=_Transport(
+                # Loading the authorities' certificates takes longer than a question to a small engine.
+                verify=base.startswith("https"),
+                # Who may ask is decided before: here a question would wait for another one's whole answer.
+                limits=httpx2.Limits(max_connections=None, max_keepalive_connections=64),
+            ),
             event_hooks={"request": [self._asked], "response": [_answered]},
         )
 
@@ -189,6 +191,17 @@ class TgiModel:
         request.headers.pop("authorization", None)
         if self._key:
             request.headers["authorization"] = f"Bearer {self._key}"
+
+
+class _Transport(httpx2.AsyncHTTPTransport):
+    """A request is made once more where its connection ends before any of its answer: an engine may close a kept
+    connection in the very moment that it is used again, and a request has no effect but its answer."""
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        try:
+            return await super().handle_async_request(request)
+        except (httpx2.RemoteProtocolError, httpx2.ReadError, httpx2.WriteError):
+            return await super().handle_async_request(request)
 
 
 class _Lines(httpx2.AsyncByteStream):

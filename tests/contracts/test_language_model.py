@@ -7,6 +7,7 @@ default below ~/.twin, where `twin models fetch smollm2` puts it); without it it
 from __future__ import annotations
 
 import asyncio
+import json
 import contextlib
 import os
 import re
@@ -317,29 +318,36 @@ async def test_a_file_that_is_no_model(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("closed", [1, 2])
-async def test_a_connection_that_is_closed_as_it_is_used_again(closed: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["openai", "tgi"])
+async def test_a_connection_that_is_closed_as_it_is_used_again(kind: str, closed: int, tmp_path: Path) -> None:
     """The request is made once more over another connection; where that is closed too, the engine is away."""
-    body = f"data: {HALF}\n\ndata: [DONE]\n\n".encode()
+    event = {"choices": [{"delta": {"content": "Half"}, "finish_reason": "stop"}]}
+    events = f"data: {json.dumps(event)}\n\ndata: [DONE]\n\n".encode()
+    said = {
+        b"/info": (b"application/json", b'{"model_id": "stub", "max_total_tokens": 2048, "version": "3.0.0"}'),
+        b"/v1/chat/completions": (b"text/event-stream", events),
+    }
     asked = 0
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         nonlocal asked
         while head := await reader.readuntil(b"\r\n\r\n"):
-            await reader.readexactly(int(re.search(rb"(?i)content-length: (\d+)", head)[1]))  # type: ignore[index]
-            asked += 1
-            if 1 < asked <= 1 + closed:
+            length = re.search(rb"(?i)content-length: (\d+)", head)
+            await reader.readexactly(int(length[1]) if length else 0)
+            path = head.split()[1]
+            asked += path.endswith(b"completions")
+            if path.endswith(b"completions") and 1 < asked <= 1 + closed:
                 break
-            writer.write(
-                b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length: %d\r\n\r\n" % len(body)
-            )
+            media, body = said.get(path, (b"text/plain", b"unknown"))
+            status = b"200 OK" if path in said else b"404 Not Found"
+            writer.write(b"HTTP/1.1 %s\r\nContent-Type: %s\r\nContent-Length: %d\r\n\r\n" % (status, media, len(body)))
             writer.write(body)
         writer.close()
 
     async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
-        model: LanguageModel = await open_adapter(
-            "language_model", f"openai+http://127.0.0.1:{port}/v1?model=stub", tmp_path
-        )
+        url = {"openai": f"openai+http://127.0.0.1:{port}/v1?model=stub", "tgi": f"tgi+http://127.0.0.1:{port}"}[kind]
+        model: LanguageModel = await open_adapter("language_model", url, tmp_path)
         whole = ["Half", Usage(await model.count(GREETING), 1)]
         assert [piece async for piece in model.stream(GREETING, Sampling(max_tokens=5))] == whole
         if closed == 1:
