@@ -7,8 +7,8 @@ default below ~/.twin, where `twin models fetch smollm2` puts it); without it it
 from __future__ import annotations
 
 import asyncio
-import json
 import contextlib
+import json
 import os
 import re
 import socket
