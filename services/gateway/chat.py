@@ -7,11 +7,10 @@ Does not know: how answers are made.
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from typing import Any
 
-from sse_starlette import EventSourceResponse
 from starlette.responses import Response
 
 from services.domain import (
@@ -28,10 +27,8 @@ from services.domain import (
 from services.errors import Internal, ModelNotFound, TwinError, by_code
 from services.gateway import openai, shapes
 from services.gateway.call import Call, TheCall, answer, first, while_connected
+from services.gateway.events import Events
 from services.gateway.openai import ChatBody, TwinOptions
-
-_PING = 15
-"""Seconds of silence after which a comment keeps proxies from closing a stream."""
 
 
 async def complete(call: TheCall, body: ChatBody) -> Response:
@@ -47,7 +44,7 @@ async def complete(call: TheCall, body: ChatBody) -> Response:
     begun = await while_connected(call.request, first(batches))
     started = _started(begun)
     include_usage = body.stream_options is not None and bool(body.stream_options.include_usage)
-    return EventSourceResponse(_stream(started, begun[1:], batches, body.model, include_usage), ping=_PING, sep="\n")
+    return Events(_stream(started, begun[1:], batches, body.model, include_usage))
 
 
 async def _request(call: Call, body: ChatBody) -> GenerateRequest:
@@ -160,7 +157,7 @@ async def _stream(
     batches: AsyncGenerator[list[AnswerEvent], None],
     model: str,
     include_usage: bool,
-) -> AsyncIterator[bytes]:
+) -> AsyncGenerator[bytes, None]:
     """`following`: what came together with the start. What comes together is one piece of the answer."""
     head: dict[str, Any] = {
         "id": f"chatcmpl-{started.generation_id}",
