@@ -144,10 +144,10 @@ SAMPLED = 2000
 """which then is of so many chunks."""
 ENOUGH = 32
 """Chunks of the sample that make a good estimate (within 18 %, and idf is its logarithm); fewer: all are counted."""
-KEPT = 600.0
-"""Seconds that a count is kept, while there are as many chunks as there were,"""
-DRIFT = 0.02
-"""or nearly, where it was an estimate."""
+KEPT_EXACT = 30.0
+"""Seconds that a count is kept, while there are as many chunks as there were;"""
+KEPT, DRIFT = 600.0, 0.02
+"""and an estimate, while there are nearly as many, of which so large a share may have come or gone."""
 KEPT_TOTAL = 1.0
 """Seconds that it is kept how many chunks there are."""
 TERMS = 20_000
@@ -531,8 +531,8 @@ class _Count:
     at: float
 
     def holds(self, total: int, now: float) -> bool:
-        within = 0 if total <= COUNTED else total * DRIFT
-        return now - self.at < KEPT and abs(total - self.total) <= within
+        seconds, chunks = (KEPT_EXACT, 0.0) if total <= COUNTED else (KEPT, total * DRIFT)
+        return now - self.at < seconds and abs(total - self.total) <= chunks
 
 
 class WeaviateIndex:
