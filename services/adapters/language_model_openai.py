@@ -11,7 +11,6 @@ goes to the named host and no other.
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import re
 import urllib.request
@@ -23,6 +22,7 @@ from urllib.parse import urlsplit
 import aiohttp
 import httpx
 import structlog
+from pydantic_core import from_json, to_json
 
 from services import telemetry
 from services.adapters import address
@@ -159,7 +159,7 @@ class OpenAIModel:
             await self.look()
         if not self._name:
             raise away()
-        body = json.dumps(_body(self._name, messages, sampling), ensure_ascii=False, separators=(",", ":")).encode()
+        body = to_json(_body(self._name, messages, sampling))
         read = _Read()
         try:
             async with await self._asked(body) as answer:
@@ -303,7 +303,7 @@ def queued(metrics: str) -> int | None:
 
 def _served(content: bytes) -> list[str]:
     """Names of models, of the answer that lists them."""
-    return [str(each["id"]) for each in json.loads(content)["data"]]
+    return [str(each["id"]) for each in from_json(content)["data"]]
 
 
 def _proxy(base: str) -> str | None:
@@ -334,7 +334,7 @@ def _body(name: str, messages: Sequence[Message], sampling: Sampling) -> dict[st
 
 
 def _chunk(data: str) -> dict[str, Any]:
-    chunk = json.loads(data)
+    chunk = from_json(data)
     if not isinstance(chunk, dict):
         raise strange()
     if chunk.get("error"):

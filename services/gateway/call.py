@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar
 
 from fastapi import Depends
+from pydantic_core import to_json
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from services import clients
 from services.domain import AuditEntry, Key, Role, Scope
@@ -85,7 +86,7 @@ TheCall = Annotated[Call, Depends(_current)]
 
 def answer(content: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
     """JSON, built by hand: validating what we made ourselves would cost more than the search."""
-    return JSONResponse(content, status, headers)
+    return Response(to_json(content), status, headers, "application/json")
 
 
 async def while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:

@@ -6,11 +6,11 @@ Does not know: how answers are made.
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from typing import Any
 
+from pydantic_core import to_json
 from starlette.responses import Response
 
 from services.domain import (
@@ -230,4 +230,4 @@ def _failure(error: TwinError) -> bytes:
 
 
 def _data(event: dict[str, Any]) -> bytes:
-    return b"data: " + json.dumps(event, ensure_ascii=False, separators=(",", ":")).encode() + b"\n\n"
+    return b"data: " + to_json(event) + b"\n\n"

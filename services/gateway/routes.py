@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import email.message
 import inspect
-import json
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from functools import lru_cache
@@ -17,6 +16,7 @@ from typing import Any
 from fastapi import Request
 from fastapi.routing import APIRoute
 from pydantic import BaseModel, TypeAdapter
+from pydantic_core import from_json
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
@@ -266,7 +266,7 @@ class KeyedRoute(APIRoute):
         await self._admit(request)
         content = await request.body()
         try:
-            body = self._body.model_validate(json.loads(content)) if self._body is not None else None
+            body = self._body.model_validate(from_json(content)) if self._body is not None else None
         except (ValueError, RecursionError):
             await self._framework(scope, _again(content, receive), send)
             return
