@@ -253,13 +253,12 @@ class _Read:
 async def _events(content: aiohttp.StreamReader) -> AsyncGenerator[list[str], None]:
     """The data of server-sent events, those together that have come together (the HTML standard's section 9.2.6).
     Where the stream ends within an event, that is none."""
-    rest, data = b"", list[bytes]()
+    rest, data, returned = b"", list[bytes](), False
     async for piece in content.iter_any():
-        # A line ends with a carriage return, a line feed or both; whether both may be seen only with the next piece.
-        text = rest + piece
-        if b"\r" in text:
-            waits = text.endswith(b"\r")
-            text = text.removesuffix(b"\r").replace(b"\r\n", b"\n").replace(b"\r", b"\n") + b"\r" * waits
+        # A line ends with a carriage return, a line feed or both, and both may come in two pieces.
+        text = piece.removeprefix(b"\n") if returned else piece
+        returned = piece.endswith(b"\r")
+        text = rest + (text.replace(b"\r\n", b"\n").replace(b"\r", b"\n") if b"\r" in text else text)
         *lines, rest = text.split(b"\n")
         events: list[str] = []
         for line in lines:
