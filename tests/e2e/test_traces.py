@@ -139,7 +139,7 @@ async def test_an_answer_is_one_trace(world: World) -> None:
         answer.headers["x-trace-id"],
         wanted={
             "twin-gateway", "twin-generator", "twin-retriever", "POST /v1/chat/completions",
-            "twin.v1.GeneratorService/Generate", "twin.v1.RetrieverService/Search", "index.dense", "index.text",
+            "twin.v1.GeneratorService/Answer", "twin.v1.RetrieverService/Search", "index.dense", "index.text",
             "encoder.encode", "chat stub", "journal.save",
         },
     )  # fmt: skip
