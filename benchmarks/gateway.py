@@ -6,7 +6,8 @@ A stub engine (Go) answers at once. wrk asks it directly, through Twin (retrieva
 LiteLLM's proxy with its recommended production settings (one worker, LITELLM_MODE=PRODUCTION, no database), streaming
 and not, at 1, 32 and 256 connections. What is measured runs on one core, wrk and the engine on the other; Twin's is
 shared by its two processes, gateway and generator. Added latency is the median above the engine alone. Each run takes
---seconds, and longer where a connection would be answered less than five times.
+--seconds, and longer where a connection would be answered less than five times. Requests a second depend on what else
+the machine does; the processor's time that a request costs, printed beside them, hardly does.
 
 --requests: then so many through Twin, and the slope of its memory.
 """
@@ -25,7 +26,7 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import httpx
@@ -52,6 +53,9 @@ class Run:
     p99: float
     """Milliseconds."""
     failed: int
+    requests: int
+    cpu: float = 0.0
+    """Milliseconds of a processor that a request costs what is measured."""
 
 
 def wrk(url: str, body: dict[str, object], key: str, connections: int, seconds: float) -> Run:
@@ -72,7 +76,9 @@ def wrk(url: str, body: dict[str, object], key: str, connections: int, seconds: 
     failed += sum(int(each) for each in re.findall(r"(?:connect|read|write|timeout) (\d+)", said))
     found = re.search(r"Requests/sec:\s+([\d.]+)", said)
     assert found is not None, said
-    return Run(float(found[1]), _milliseconds(said, "50"), _milliseconds(said, "99"), failed)
+    requests = re.search(r"(\d+) requests in", said)
+    assert requests is not None, said
+    return Run(float(found[1]), _milliseconds(said, "50"), _milliseconds(said, "99"), failed, int(requests[1]))
 
 
 def _milliseconds(said: str, quantile: str) -> float:
@@ -121,6 +127,16 @@ def litellm() -> Path:
     return command
 
 
+def watched(made: Cluster) -> list[psutil.Process]:
+    """The gateway's process and the generator's."""
+    return [
+        psutil.Process(each.running.pid)
+        for name in ("gateway", "generator")
+        for each in made.of(name)
+        if each.running is not None
+    ]
+
+
 def pin(made: Cluster, services: Sequence[str]) -> None:
     for each in made.processes:
         assert each.running is not None
@@ -132,12 +148,19 @@ def table(name: str, runs: dict[tuple[bool, int], Run], bare: dict[tuple[bool, i
         base = bare[stream, connections]
         print(
             f"{name:10} {'stream' if stream else 'whole':7} {connections:4}  {run.rate:9.1f}  {run.p50:8.2f} {run.p99:8.2f}  "
-            f"{run.p50 - base.p50:+8.2f} {run.p99 - base.p99:+8.2f}  {run.failed:6}",
+            f"{run.p50 - base.p50:+8.2f} {run.p99 - base.p99:+8.2f}  {run.failed:6}  {run.cpu:6.2f}",
             flush=True,
         )
 
 
-def measured(url: str, model: str, key: str, seconds: float, **more: object) -> dict[tuple[bool, int], Run]:
+def spent(processes: Sequence[psutil.Process]) -> float:
+    """Seconds of a processor."""
+    return sum(sum(each.cpu_times()[:2]) for each in processes)
+
+
+def measured(
+    url: str, model: str, key: str, seconds: float, processes: Sequence[psutil.Process] = (), **more: object
+) -> dict[tuple[bool, int], Run]:
     runs: dict[tuple[bool, int], Run] = {}
     for stream in (False, True):
         body = asked(model, stream=stream, **more)
@@ -146,8 +169,11 @@ def measured(url: str, model: str, key: str, seconds: float, **more: object) -> 
             # wrk tells the latencies of what was answered in its time: where that is less than each connection's first
             # request, only of the fastest.
             needed = min(MOST_SECONDS, ROUNDS * connections / max(best, 1.0))
-            runs[stream, connections] = wrk(url, body, key, connections, max(seconds, needed))
-            best = max(best, runs[stream, connections].rate)
+            before = spent(processes)
+            run = wrk(url, body, key, connections, max(seconds, needed))
+            cpu = (spent(processes) - before) * 1000 / max(1, run.requests)
+            runs[stream, connections] = replace(run, cpu=cpu)
+            best = max(best, run.rate)
     return runs
 
 
@@ -169,7 +195,7 @@ async def main() -> None:
             process([str(obtain("engine")), f"127.0.0.1:{port}"], LOADING, f"{base}/models")
         )
         print(f"load average {os.getloadavg()[0]:.2f}; measured on core {MEASURED}, wrk and engine on core {LOADING}")
-        print(f"{'':10} {'':7} conn  requests/s   p50 ms   p99 ms  above p50  p99       failed")
+        print(f"{'':10} {'':7} conn  requests/s   p50 ms   p99 ms  above p50  p99       failed  cpu ms")
         bare = await asyncio.to_thread(measured, f"{base}/chat/completions", "stub", "", given.seconds)
         table("engine", bare, bare)
         if "twin" in wanted:
@@ -182,7 +208,7 @@ async def main() -> None:
             made = await stack.enter_async_context(cluster(directory, settings))
             pin(made, ("gateway", "generator"))
             url = f"{made.gateways[0]}/v1/chat/completions"
-            twin = await asyncio.to_thread(measured, url, "twin", key, given.seconds, twin={"k": 0})
+            twin = await asyncio.to_thread(measured, url, "twin", key, given.seconds, watched(made), twin={"k": 0})
             table("twin", twin, bare)
             if given.requests:
                 await memory(made, url, key, given.requests, twin[False, 32].rate)
@@ -214,12 +240,12 @@ async def main() -> None:
                 "--num_workers",
                 "1",
             ]
-            await stack.enter_async_context(
+            proxy = await stack.enter_async_context(
                 process(command, MEASURED, f"http://127.0.0.1:{port}/v1/models", LITELLM_KEY, LITELLM_MODE="PRODUCTION",
                         LITELLM_LOG="ERROR", LITELLM_LOCAL_MODEL_COST_MAP="True")
             )  # fmt: skip
             url = f"http://127.0.0.1:{port}/v1/chat/completions"
-            peer = await asyncio.to_thread(measured, url, "stub", LITELLM_KEY, given.seconds)
+            peer = await asyncio.to_thread(measured, url, "stub", LITELLM_KEY, given.seconds, [proxy])
             table("litellm", peer, bare)
             if "twin" in wanted:
                 print("\nTwin beside LiteLLM (aims: added latency at most .25, requests a second and core at least 6)")
@@ -228,6 +254,7 @@ async def main() -> None:
                     print(
                         f"  {'stream' if each[0] else 'whole':7} {each[1]:4}  added p50 {_ratio(ours.p50, theirs.p50, base_run.p50)}"
                         f"  p99 {_ratio(ours.p99, theirs.p99, base_run.p99)}  requests/s {ours.rate / max(1e-9, theirs.rate):.2f}"
+                        f"  cpu {theirs.cpu / max(1e-9, ours.cpu):.2f}"
                     )
         print(f"load average {os.getloadavg()[0]:.2f}")
 
@@ -242,12 +269,11 @@ async def memory(made: Cluster, url: str, key: str, requests: int, rate: float) 
     load = asyncio.create_task(
         asyncio.to_thread(wrk, url, asked("twin", stream=False, twin={"k": 0}), key, 32, max(2.0, seconds))
     )
-    watched = {each.service: psutil.Process(each.running.pid) for each in made.processes
-               if each.running is not None and each.service in ("gateway", "generator")}  # fmt: skip
-    seen: dict[str, list[float]] = {name: [] for name in watched}
+    services = dict(zip(("gateway", "generator"), watched(made), strict=True))
+    seen: dict[str, list[float]] = {name: [] for name in services}
     began = time.monotonic()
     while not load.done():
-        for name, each in watched.items():
+        for name, each in services.items():
             seen[name].append(each.memory_info().rss / 1e6)
         await asyncio.sleep(max(0.2, seconds / 200))
     done = await load
