@@ -90,7 +90,7 @@ format: $(VENV)/dev ## Format and mend what can be mended by itself
 
 .PHONY: test
 test: $(VENV)/dev ## Run the tests
-	@$(BIN)/pytest $(if $(TESTS),$(TESTS),-n 2 tests)
+	@$(BIN)/pytest --durations 20 $(if $(TESTS),$(TESTS),-n 2 tests)
 
 .PHONY: test-promises
 test-promises: $(VENV)/dev ## Run the tests that show Twin's promises (docs/promises.md)
@@ -131,7 +131,7 @@ up-servers: $(VENV)/dev ## All of Twin as processes on MongoDB's protocol, Weavi
 chaos: $(VENV)/dev ## 150 faults at random moments under load; seed with SEED=
 	@$(BIN)/python -u -m tests.chaos $(if $(SEED),--seed $(SEED))
 
-.PHONY: cluster-up cluster-load cluster-down cluster-test
+.PHONY: cluster-up cluster-load cluster-down cluster-test cluster-test-full
 cluster-up: $(VENV)/dev ## Start a Kubernetes of one node for tests: kind's, or without Docker its parts as processes (root, Go)
 	@$(BIN)/python -m tests.cluster up
 cluster-load: $(VENV)/dev ## Build Twin's images and those it is tested with, and bring them into it
@@ -141,6 +141,8 @@ cluster-down: $(VENV)/dev ## End it, leaving nothing behind
 
 cluster-test: $(VENV)/dev ## From nothing: images, cluster, chart, a cited answer, upgrade and lost pods under load, nothing left
 	@TWIN_TEST_CLUSTER=1 $(BIN)/pytest -x -s tests/cluster
+cluster-test-full: $(VENV)/dev ## Autoscaling by KEDA, built here (20 minutes the first time): workers from none and back, shared load
+	@TWIN_TEST_CLUSTER=full $(BIN)/pytest -x -s tests/cluster/test_full.py
 
 .PHONY: chart-check chart-package
 chart-check: $(VENV)/dev ## Render the chart with every values file and check it with every tool, and the workflows (needs Go)

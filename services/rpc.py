@@ -54,8 +54,9 @@ DEFAULT_DEADLINE = 60.0
 """Seconds granted to a call that names no deadline (grpcurl, say)."""
 MAX_CONCURRENT = 1000
 """Calls at once in a server; more are RESOURCE_EXHAUSTED."""
-CONNECTION_AGE = 300
-"""Seconds after which a connection is closed once its calls have ended."""
+CONNECTION_AGE = 60
+"""Seconds after which a connection is closed once its calls have ended: clients find a server that came later within
+this time, such as a pod that an autoscaler adds."""
 ATTEMPTS = 4
 """Of one call, where it may be repeated."""
 ALIVE = "alive"
@@ -142,7 +143,6 @@ class Server:
 
     async def start(self) -> int:
         """Listen; returns the port (0 for a Unix socket). Unavailable when the address is taken."""
-        # Connections end now and then, so that clients find servers that came later.
         ages = () if self.address.startswith("unix:") else (("grpc.max_connection_age_ms", CONNECTION_AGE * 1000),)
         server = grpc.aio.server(options=(*_OPTIONS, *ages), maximum_concurrent_rpcs=self._concurrent)
         for descriptor, servicer in self._services:

@@ -231,7 +231,7 @@ def test_an_engine_as_its_documentation_asks(render: Render) -> None:
 
 def test_the_test_clusters_values_are_taken(render: Render) -> None:
     """The values that `make cluster-test` installs with."""
-    from tests.cluster.test_cluster import VALUES as INSTALLED
+    from tests.cluster.installed import VALUES as INSTALLED
 
     assert render(INSTALLED)
 

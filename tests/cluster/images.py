@@ -163,6 +163,12 @@ def _prometheus(context: Path) -> list[str]:
     return ["COPY prometheus /bin/prometheus", 'ENTRYPOINT ["/bin/prometheus"]']
 
 
+def _keda(context: Path) -> list[str]:
+    for each in ("keda", "keda-adapter", "keda-admission-webhooks"):
+        shutil.copy(obtain("keda").with_name(each), context / each)
+    return ["COPY keda keda-adapter keda-admission-webhooks /"]
+
+
 _INSTALL = (
     "RUN python -m venv /opt/venv && /opt/venv/bin/pip install --quiet --no-cache-dir --disable-pip-version-check"
     " --require-hashes --only-binary :all: -r /lock.txt"
@@ -203,6 +209,7 @@ _STAGED = {
     "engine": _engine,
     "mlflow": _mlflow,
     "prometheus": _prometheus,
+    "keda": _keda,
 }
 
 

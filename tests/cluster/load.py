@@ -1,10 +1,11 @@
-"""python load.py SECONDS RATE [--patient]: requests to TWIN_URL, from a pod, while something is done to what answers.
+"""python load.py SECONDS RATE [--patient] [--searches]: requests to TWIN_URL, from a pod, while something is done to what answers.
 
 Comes in: TWIN_URL, TWIN_API_KEY, TWIN_PAGES; SECONDS to go on at most (until stdin ends), RATE searches a second, and
 beside them one stream after the other and one ingest after the other, each of a page of its own. Goes out: `begun` once
 it answers, and one line of JSON with how many were asked and each failure. Does not know: what is done. What fails is
 not repeated, so each failure counts; `--patient` repeats as HTTP says where the answer was 429 or 503 or no connection
-was made.
+was made. `--searches`: nothing else, and each asks something else, so that no answer is
+remembered.
 """
 
 from __future__ import annotations
@@ -27,9 +28,10 @@ INGEST_PAUSE = 2.0
 
 
 class Load:
-    def __init__(self, client: httpx.AsyncClient, seconds: float, patient: bool) -> None:
+    def __init__(self, client: httpx.AsyncClient, seconds: float, patient: bool, alone: bool) -> None:
         self.client = client
         self.patient = patient
+        self.alone = alone
         self.end = time.monotonic() + seconds
         self.count: Counter[str] = Counter(searches=0, streams=0, ingests=0, repeated=0)
         self.failures: list[str] = []
@@ -66,11 +68,12 @@ class Load:
 
     async def search(self) -> None:
         start = time.monotonic()
-        answer = await self.send("search", "POST", "/v1/search", {"query": QUESTION, "k": 3})
+        self.count["searches"] += 1
+        query = f"{self.count['searches']}: {QUESTION}" if self.alone else QUESTION
+        answer = await self.send("search", "POST", "/v1/search", {"query": query, "k": 3})
         if answer is not None and not answer.json()["passages"]:
             self.failures.append(f"search found nothing {answer.text[:200]}")
         self.took.append(time.monotonic() - start)
-        self.count["searches"] += 1
 
     async def streams(self) -> None:
         body = {"model": "twin", "stream": True, "max_tokens": 24, "messages": [{"role": "user", "content": QUESTION}]}
@@ -107,7 +110,7 @@ class Load:
             await asyncio.sleep(INGEST_PAUSE)
 
 
-async def main(seconds: float, rate: float, patient: bool) -> None:
+async def main(seconds: float, rate: float, patient: bool, alone: bool) -> None:
     headers = {"Authorization": f"Bearer {os.environ['TWIN_API_KEY']}"}
     limits = httpx.Limits(max_connections=400, max_keepalive_connections=8, keepalive_expiry=5)
     # An answer may wait for its turn. Resolvers ask again after 5 s: a name may take that long on a busy machine.
@@ -115,12 +118,13 @@ async def main(seconds: float, rate: float, patient: bool) -> None:
     async with httpx.AsyncClient(
         base_url=os.environ["TWIN_URL"], headers=headers, timeout=timeout, limits=limits
     ) as client:
-        load = Load(client, seconds, patient)
+        load = Load(client, seconds, patient, alone)
         await load.search()
         print("begun", flush=True)
         start = time.monotonic()
         threading.Thread(target=load.ending, daemon=True).start()
-        beside = [asyncio.create_task(load.streams()), asyncio.create_task(load.ingests())]
+        others = () if load.alone else (load.streams(), load.ingests())
+        beside = [asyncio.create_task(each) for each in others]
         async with asyncio.TaskGroup() as group:
             following = time.monotonic()
             while following < load.end:
@@ -137,4 +141,4 @@ async def main(seconds: float, rate: float, patient: bool) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(float(sys.argv[1]), float(sys.argv[2]), "--patient" in sys.argv))
+    asyncio.run(main(float(sys.argv[1]), float(sys.argv[2]), "--patient" in sys.argv, "--searches" in sys.argv))

@@ -11,13 +11,14 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import psutil
 
-from tests.cluster import able
+from tests.cluster import able, policies
 from tests.cluster.images import Builder
 from tests.servers.obtain import Missing, obtain
 
@@ -30,6 +31,8 @@ PODS = "10.244.0.0/16"
 FORWARD = Path("/proc/sys/net/ipv4/ip_forward")
 READY_SECONDS = 180.0
 VOLUMES = 10
+INTERNET = "203.0.113.1"
+"""An address of the node that policies take for one of the internet: for trying who reaches that."""
 SYSTEM = [Path(each) for each in (
     "/var/lib/cni", "/var/lib/kubelet", "/var/log/pods", "/var/log/containers", "/run/containerd", "/usr/libexec/kubernetes",
     "/etc/cni", "/opt/cni", "/opt/containerd",
@@ -69,13 +72,15 @@ class Node:
                 link = DIRECTORY / "bin" / f"{name}{suffix}"
                 link.symlink_to(self.builder.tools / "usr/sbin/xtables-nft-multi")
         _run(["ip", "link", "add", "node0", "type", "bridge"])
-        _run(["ip", "addr", "add", f"{ADDRESS}/32", "dev", "node0"])
+        for each in (ADDRESS, INTERNET):
+            _run(["ip", "addr", "add", f"{each}/32", "dev", "node0"])
         _run(["ip", "link", "set", "node0", "up"])
         FORWARD.write_text("1")
-        # What no rule of a Service took (kube-proxy writes its two tables one after the other) must not leave the machine:
-        # whoever is out there may answer.
-        astray = ["FORWARD", "-d", SERVICES, "-m", "comment", "--comment", "TWIN-astray", "-j", "REJECT"]
-        _run([str(DIRECTORY / "bin/iptables"), "-A", *astray], environment=self._environment())
+        # What no rule of a Service took (it has no pod yet, or kube-proxy writes its two tables one after the other) must
+        # not leave the machine: whoever is out there may answer, and be asked again for as long as the connection lasts.
+        for chain in ("FORWARD", "OUTPUT"):
+            astray = [chain, "-d", SERVICES, "-m", "comment", "--comment", "TWIN-astray", "-j", "REJECT"]
+            _run([str(DIRECTORY / "bin/iptables"), "-A", *astray], environment=self._environment())
         self._certify()
         self._write_files()
         for name in PARTS:
@@ -92,6 +97,8 @@ class Node:
         _run([*self.kubectl, "apply", "-f", "-"], text=_volumes())
         # Pods are refused before the controller has made it.
         self._until("accounts are made", [*self.kubectl, "get", "serviceaccount", "default"])
+        enforced = [str(DIRECTORY / "bin/iptables"), "-t", "mangle", "-C", "FORWARD", "-j", policies.TOP]
+        self._until("policies are enforced", enforced)
 
     @property
     def ctr(self) -> list[str]:
@@ -123,7 +130,7 @@ class Node:
             return
         state = json.loads(self._state.read_text()) if self._state.exists() else {"made": [], "processes": []}
         processes = dict(self._processes())
-        for name in ("kubelet", "kube-controller-manager", "kube-scheduler", "kube-proxy", "coredns"):
+        for name in ("kubelet", "kube-controller-manager", "kube-scheduler", "kube-proxy", "coredns", "policies"):
             if name in processes:
                 _end(processes.pop(name))
         self._end_containers()
@@ -201,7 +208,7 @@ class Node:
 
     def _until(self, what: str, command: Sequence[str]) -> None:
         end = time.monotonic() + READY_SECONDS
-        while subprocess.run(command, capture_output=True, check=False).returncode:
+        while subprocess.run(command, env=self._environment(), capture_output=True, check=False).returncode:
             ended = [name for name in json.loads(self._state.read_text())["processes"] if name[0] not in self.running()]
             if ended or time.monotonic() > end:
                 name = ended[0][0] if ended else "kubelet"
@@ -259,6 +266,9 @@ class Node:
             ]  # fmt: skip
         if name == "kube-proxy":
             return [str(kubernetes / name), f"--config={DIRECTORY / 'kube-proxy.yaml'}", f"--hostname-override={NAME}"]
+        if name == "policies":
+            # By its file: it runs without this checkout's path.
+            return [sys.executable, policies.__file__, ADDRESS, str(pki)]
         return [
             str(obtain("coredns")),
             "-conf",
@@ -329,6 +339,7 @@ class Node:
 
 PARTS = (
     "etcd", "kube-apiserver", "containerd", "kube-controller-manager", "kube-scheduler", "coredns", "kubelet", "kube-proxy",
+    "policies",
 )  # fmt: skip
 
 KUBECONFIG = """\

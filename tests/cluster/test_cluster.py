@@ -8,19 +8,32 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import time
-from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import pytest
+import yaml
 
-from tests.cluster.images import SERVICES, STORES, build_all, build_service, name_of
-from tests.cluster.kind import Kind, available
-from tests.cluster.node import Node
-from tests.servers.obtain import obtain
+from tests.chart.test_network import Person, probed, table
+from tests.cluster.images import SERVICES, build_service, name_of
+from tests.cluster.installed import (
+    ASIDE,
+    CHART,
+    MONITORING,
+    PAGES,
+    RATE,
+    SPACE,
+    VALUES,
+    Cluster,
+    component,
+    is_ready,
+    pod,
+    prometheus,
+    within,
+)
+from tests.cluster.node import ADDRESS, INTERNET, Node
 
 pytestmark = [
     pytest.mark.slow,
@@ -28,264 +41,16 @@ pytestmark = [
     pytest.mark.skipif(not os.environ.get("TWIN_TEST_CLUSTER"), reason="takes a cluster: make cluster-test"),
 ]
 
-ROOT = Path(__file__).parent.parent.parent
-CHART = ROOT / "charts" / "twin"
-SPACE = "twin"
-ASIDE = "aside"
-"""Where what is not Twin's runs: the engine, the pages, who asks."""
-MONITORING = "monitoring"
-"""Where the chart's policies expect who collects metrics."""
-PAGES = f"http://pages.{ASIDE}.svc.cluster.local:8080"
-COMPONENTS = ("gateway", "crawlerWorker", "feature", "featureWorker", "retriever", "generator")
-VALUES: dict[str, Any] = {
-    "image": {"registry": "localhost", "tag": "test", "pullPolicy": "IfNotPresent"},
-    "stores": {
-        "mongodb": {"image": name_of("mongodb"), "args": ["0.0.0.0:27017", "/data/db"], "auth": False},
-        "weaviate": {"image": name_of("weaviate")},
-        "redis": {"image": name_of("redis")},
-    },
-    "mlflow": {"enabled": True, "image": name_of("mlflow")},
-    "llm": {"url": f"tgi+http://engine.{ASIDE}.svc.cluster.local:8080", "port": 8080},
-    # Twenty searches a second are more than one key may ask for by default.
-    "settings": {"TWIN_GATEWAY_REQUESTS_PER_MINUTE": "1000000"},
-    # One node of two cores has room for old and new pods at once only where none asks for much.
-    **{each: {"resources": {"requests": {"cpu": "20m"}}} for each in COMPONENTS},
-    # The pages are on the pods' and services' networks.
-    "crawler": {"resources": {"requests": {"cpu": "20m"}}, "allowedNetworks": ["10.96.0.0/16", "10.244.0.0/16"]},
-}
-RATE = 20
-"""Searches a second."""
-LONGEST = 1500.0
-"""Seconds after which a load ends by itself."""
-SECURE = {"allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]}}
-
-
-class Cluster:
-    def __init__(self, cluster: Node | Kind) -> None:
-        self.cluster = cluster
-        self.began = time.monotonic()
-
-    def kubectl(self, *arguments: str, text: str | None = None, check: bool = True) -> str:
-        return _run([*self.cluster.kubectl, *arguments], text, check)
-
-    def helm(self, *arguments: str, text: str | None = None) -> str:
-        program = [str(obtain("helm")), "--kubeconfig", str(self.cluster.kubeconfig), "-n", SPACE]
-        return _run([*program, *arguments], text, True)
-
-    def apply(self, *objects: dict[str, Any]) -> None:
-        self.kubectl("apply", "-f", "-", text=json.dumps({"apiVersion": "v1", "kind": "List", "items": list(objects)}))
-
-    def pods(self) -> list[dict[str, Any]]:
-        """Of the release, without those that are ending."""
-        items: list[dict[str, Any]] = json.loads(self.kubectl("-n", SPACE, "get", "pods", "-o", "json"))["items"]
-        return [each for each in items if "deletionTimestamp" not in each["metadata"]]
-
-    def ready(self) -> None:
-        for kind in ("deployment", "statefulset"):
-            for name in self.kubectl("-n", SPACE, "get", kind, "-o", "name").split():
-                self.kubectl("-n", SPACE, "rollout", "status", name, "--timeout=300s")
-
-    def ask(self, method: str, path: str, body: object = None) -> Any:
-        """Over HTTP from a pod, through the gateway's Service."""
-        script = (
-            "import json,os,sys,urllib.error,urllib.request as u\n"
-            "r=u.Request(os.environ['TWIN_URL']+sys.argv[2],method=sys.argv[1],data=sys.argv[3].encode() or None,"
-            "headers={'Authorization':'Bearer '+os.environ['TWIN_API_KEY'],'Content-Type':'application/json'})\n"
-            "try: print(u.urlopen(r,timeout=120).read().decode())\n"
-            "except urllib.error.HTTPError as e: sys.exit(f'{e.code} {e.read().decode()}')"
-        )
-        data = "" if body is None else json.dumps(body)
-        return json.loads(self.kubectl("-n", ASIDE, "exec", "client", "--", "python", "-c", script, method, path, data))
-
-    def prometheus(self, path: str) -> Any:
-        proxied = f"/api/v1/namespaces/{MONITORING}/services/prometheus:9090/proxy/api/v1/"
-        return json.loads(self.kubectl("get", "--raw", proxied + quote(path, safe="?=/")))["data"]
-
-    def loaded(self, *arguments: str) -> Load:
-        """Searches, streams and ingests from a pod, until it is ended."""
-        program = ["python", "/files/load.py", str(LONGEST), str(RATE), *arguments]
-        return Load([*self.cluster.kubectl, "-n", ASIDE, "exec", "-i", "client", "--", *program])
-
-    def replaced(self, gone: dict[str, Any]) -> None:
-        """Wait until another pod stands where this one was, and has been ready for as long as the chart wants."""
-        component = _component(gone)
-        end = time.monotonic() + 600
-        while True:
-            others = [each for each in self.pods() if _component(each) == component]
-            new = [each for each in others if each["metadata"]["uid"] != gone["metadata"]["uid"]]
-            if len(new) == len(others) and sum(map(_is_ready, new)) >= self.wanted(component):
-                break
-            assert time.monotonic() < end, f"{component} did not come back"
-            time.sleep(0.5)
-        self.ready()
-
-    def wanted(self, component: str) -> int:
-        label = f"app.kubernetes.io/component={component}"
-        found = json.loads(self.kubectl("-n", SPACE, "get", "deployment,statefulset", "-l", label, "-o", "json"))[
-            "items"
-        ]
-        return sum(int(each["spec"]["replicas"]) for each in found)
-
-
-class Load:
-    """What load.py does in a pod, from its first answer on."""
-
-    def __init__(self, command: list[str]) -> None:
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        assert self.process.stdout is not None
-        assert self.process.stdout.readline().strip() == "begun"
-
-    def end(self) -> dict[str, Any]:
-        out, _ = self.process.communicate(timeout=600)
-        told: dict[str, Any] = json.loads(out)
-        print(json.dumps(told))
-        return told
-
-
-def _component(pod: dict[str, Any]) -> str:
-    return str(pod["metadata"]["labels"].get("app.kubernetes.io/component", ""))
-
-
-def _is_ready(pod: dict[str, Any]) -> bool:
-    conditions = pod["status"].get("conditions", [])
-    return any(each["type"] == "Ready" and each["status"] == "True" for each in conditions)
-
-
-def _run(command: list[str], text: str | None, check: bool) -> str:
-    done = subprocess.run(command, input=text, capture_output=True, text=True, check=False)
-    assert not check or done.returncode == 0, f"{' '.join(command[3:9])}: {done.stderr[-2000:]}"
-    return done.stdout
-
-
-def _pod(name: str, image: str, **container: Any) -> dict[str, Any]:
-    security = {"runAsNonRoot": True, "runAsUser": 10001, "seccompProfile": {"type": "RuntimeDefault"}}
-    mounts = [{"name": "tmp", "mountPath": "/tmp"}, *container.pop("mounts", [])]
-    volumes = [{"name": "tmp", "emptyDir": {}}, *container.pop("volumes", [])]
-    made = {
-        "name": name,
-        "image": image,
-        "imagePullPolicy": "IfNotPresent",
-        "securityContext": SECURE,
-        "volumeMounts": mounts,
-    }
-    spec = {
-        "securityContext": security,
-        "terminationGracePeriodSeconds": 2,
-        # Names are asked for as they stand, and not in five places first.
-        "dnsConfig": {"options": [{"name": "ndots", "value": "1"}]},
-        "volumes": volumes,
-        "containers": [made | container],
-    }
-    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "labels": {"app": name}}, "spec": spec}
-
-
-def _prometheus(pods: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Scrapes pods by their annotations, and evaluates the chart's alerts. (Debian's cannot ask Kubernetes for them.)"""
-    scraped = [
-        {
-            "targets": [f"{each['status']['podIP']}:{each['metadata']['annotations']['prometheus.io/port']}"],
-            "labels": {"namespace": SPACE, "component": _component(each)},
-        }
-        for each in pods
-        if each["metadata"].get("annotations", {}).get("prometheus.io/scrape") == "true"
-    ]
-    config = {
-        "global": {"scrape_interval": "5s", "evaluation_interval": "5s"},
-        "rule_files": ["/files/alerts.yaml"],
-        "scrape_configs": [{"job_name": "pods", "static_configs": scraped}],
-    }
-    files = {"prometheus.yml": json.dumps(config), "alerts.yaml": (CHART / "files" / "alerts.yaml").read_text()}
-    pod = _pod(
-        "prometheus",
-        name_of("prometheus"),
-        args=["--config.file=/files/prometheus.yml", "--storage.tsdb.path=/tmp/data"],
-        readinessProbe={"httpGet": {"path": "/-/ready", "port": 9090}, "periodSeconds": 2},
-        mounts=[{"name": "files", "mountPath": "/files"}],
-        volumes=[{"name": "files", "configMap": {"name": "files"}}],
-    )
-    config_map = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "files"}, "data": files}
-    return [_in(MONITORING, each) for each in (config_map, pod, _service("prometheus", 9090))]
-
-
-def _in(space: str, made: dict[str, Any]) -> dict[str, Any]:
-    return {**made, "metadata": {**made["metadata"], "namespace": space}}
-
-
-def _service(name: str, port: int) -> dict[str, Any]:
-    spec = {"selector": {"app": name}, "ports": [{"port": port}]}
-    return {"apiVersion": "v1", "kind": "Service", "metadata": {"name": name}, "spec": spec}
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[Cluster]:
-    made = Kind() if available() else Node()
-    it = Cluster(made)
-    made.up()
-    print(f"cluster: {time.monotonic() - it.began:.0f} s")
-    made.load(*build_all(made.builder, (*SERVICES, *STORES)))
-    print(f"with images: {time.monotonic() - it.began:.0f} s")
-    try:
-        for space in (SPACE, ASIDE, MONITORING):
-            labels = {"pod-security.kubernetes.io/enforce": "restricted"}
-            it.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": space, "labels": labels}})
-        files = {each: (ROOT / "tests/cluster" / each).read_text() for each in ("load.py", "pages.py")}
-        it.apply(
-            *(
-                _in(ASIDE, each)
-                for each in (
-                    {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "files"}, "data": files},
-                    _pod("engine", name_of("engine"), ports=[{"containerPort": 8080}]),
-                    _service("engine", 8080),
-                    _pod(
-                        "pages",
-                        name_of("gateway"),
-                        command=["python", "/files/pages.py"],
-                        mounts=[{"name": "files", "mountPath": "/files"}],
-                        volumes=[{"name": "files", "configMap": {"name": "files"}}],
-                    ),
-                    _service("pages", 8080),
-                )
-            )
-        )
-        yield it
-    finally:
-        if not os.environ.get("TWIN_KEEP_CLUSTER"):
-            made.down()
-
 
 def test_installs_and_becomes_ready(cluster: Cluster) -> None:
     """From the chart and these values alone, with Pod Security `restricted` enforced, every pod becomes ready."""
-    start = time.monotonic()
-    arguments = ["install", "twin", str(CHART), "-f", "-", "--wait", "--timeout", "10m"]
-    cluster.helm(*arguments, text=json.dumps(VALUES))
-    print(f"installed and ready: {time.monotonic() - start:.0f} s")
-    key = cluster.kubectl("-n", SPACE, "get", "secret", "twin", "-o", "jsonpath={.data.admin-key}")
-    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "key"}, "data": {"key": key}}
-    environment = [
-        {"name": "TWIN_URL", "value": f"http://twin-gateway.{SPACE}.svc.cluster.local"},
-        {"name": "TWIN_PAGES", "value": PAGES},
-        {"name": "TWIN_API_KEY", "valueFrom": {"secretKeyRef": {"name": "key", "key": "key"}}},
-    ]
-    client = _pod(
-        "client",
-        name_of("gateway"),
-        command=["python", "-c", "import signal; signal.pause()"],
-        env=environment,
-        mounts=[{"name": "files", "mountPath": "/files"}],
-        volumes=[{"name": "files", "configMap": {"name": "files"}}],
-    )
-    cluster.apply(_in(ASIDE, secret), _in(ASIDE, client))
-    cluster.kubectl("-n", ASIDE, "wait", "--for=condition=Ready", "pod", "--all", "--timeout=180s")
+    cluster.install(VALUES)
 
 
 def test_ingests_a_page_and_answers_from_it(cluster: Cluster) -> None:
     """A page that a pod serves is brought in, and the model's answer through the gateway's Service cites it."""
     source = f"{PAGES}/ferry.html"
-    job = cluster.ask("POST", "/v1/ingest-jobs", {"author": "alpha", "sources": [source]})
-    end = time.monotonic() + 180
-    while job["state"] in ("queued", "running") and time.monotonic() < end:
-        time.sleep(1)
-        job = cluster.ask("GET", f"/v1/ingest-jobs/{job['id']}")
+    job = cluster.ingest(180, source)
     assert job["state"] == "done", job
     body = {
         "model": "alpha",
@@ -306,7 +71,7 @@ def test_its_own_test_passes(cluster: Cluster) -> None:
 def test_metrics_of_each_pod_are_collected(cluster: Cluster) -> None:
     """By their annotations alone each of Twin's pods is found and scraped; the alerts are evaluated on what they say,
     and none has anything to say."""
-    cluster.apply(*_prometheus(cluster.pods()))
+    cluster.apply(*prometheus())
     cluster.kubectl("-n", MONITORING, "wait", "--for=condition=Ready", "pod/prometheus", "--timeout=120s")
     end = time.monotonic() + 60
     expected = dict.fromkeys(SERVICES, 2) | {"crawler-worker": 1, "feature-worker": 1}
@@ -331,6 +96,86 @@ def test_metrics_of_each_pod_are_collected(cluster: Cluster) -> None:
     }
 
 
+STANDING_IN = ("migration", "test", "training")
+"""Components whose pods come and go; one each stays for as long as is tried who reaches it and whom it reaches."""
+
+
+def test_policies_hold_between_all_pods(cluster: Cluster, tmp_path: Path) -> None:
+    """From within each pod every other one is tried, on every port that a policy names, and so are the node and an address
+    of the internet: what answers is what the policies allow, as cyclonus reads them. Within the release that is the
+    documented table, and the gateway, which everybody may reach."""
+    start = time.monotonic()
+    idle = ["python", "-c", "import signal; signal.pause()"]
+    for each in STANDING_IN:
+        labels = {"name": "twin", "instance": "twin", "component": each}
+        made = within(SPACE, pod(f"standing-in-{each}", name_of("gateway"), command=idle))
+        made["metadata"]["labels"] = {f"app.kubernetes.io/{name}": value for name, value in labels.items()}
+        cluster.apply(made)
+    names = [f"pod/standing-in-{each}" for each in STANDING_IN]
+    cluster.kubectl("-n", SPACE, "wait", "--for=condition=Ready", *names, "--timeout=60s")
+    try:
+        reached, allowed, components = _tried(cluster, tmp_path)
+    finally:
+        cluster.kubectl("-n", SPACE, "delete", *names, "--now")
+    print(f"{len(components)} pods, {len(allowed)} ways open: {time.monotonic() - start:.0f} s")
+    assert {"not allowed": reached - allowed, "kept out": allowed - reached} == {
+        "not allowed": set(),
+        "kept out": set(),
+    }
+    within_release = {
+        (components[caller], components[called], port)
+        for caller, called, port in reached
+        if components.get(caller) and components.get(called)
+    }
+    everybody = {(each, "gateway", 8000) for each in components.values() if each}
+    assert within_release - everybody == table() - everybody | {("training", "mlflow", 5000)}
+    if isinstance(cluster.cluster, Node):
+        assert {components[caller] for caller, called, _ in reached if called == "internet" and components[caller]} == {
+            "crawler-worker"
+        }
+
+
+def _tried(
+    cluster: Cluster, directory: Path
+) -> tuple[set[tuple[str, str, int]], set[tuple[str, str, int]], dict[str, str]]:
+    """What was reached, what may be (caller, called, port), and which component each pod is of (others': of none)."""
+    policies = [
+        each
+        for each in yaml.safe_load_all(cluster.helm("get", "manifest", "twin"))
+        if each and each["kind"] == "NetworkPolicy"
+    ]
+    rules = [rule for each in policies for side in ("ingress", "egress") for rule in each["spec"].get(side) or []]
+    ports = sorted({port["port"] for rule in rules for port in rule.get("ports", []) if "endPort" not in port})
+    spaces = {each: {"kubernetes.io/metadata.name": each} for each in (SPACE, ASIDE, MONITORING, "elsewhere")}
+    pods = [
+        each
+        for each in json.loads(cluster.kubectl("get", "pods", "-A", "-o", "json"))["items"]
+        if each["metadata"]["namespace"] in spaces and is_ready(each) and "deletionTimestamp" not in each["metadata"]
+    ]
+    people = [
+        (each["metadata"]["namespace"], each["metadata"]["name"], each["metadata"]["labels"], each["status"]["podIP"])
+        for each in pods
+    ]
+    outside: list[Person] = [("elsewhere", "node", {}, ADDRESS), ("elsewhere", "internet", {}, INTERNET)]
+    targets = people + (outside if isinstance(cluster.cluster, Node) else [])
+    addresses = {address: name for _, name, _, address in targets}
+    script = (Path(__file__).parent / "reaching.py").read_text()
+
+    def answering(space: str, name: str, address: str) -> set[tuple[str, str, int]]:
+        tried = [f"{each}:{port}" for each in addresses if each != address for port in ports]
+        done = cluster.kubectl("-n", space, "exec", name, "--", "python3", "-c", script, "3", *tried)
+        ends = [each.rpartition(":") for each in json.loads(done.splitlines()[-1])]
+        return {(name, addresses[host], int(port)) for host, _, port in ends}
+
+    with ThreadPoolExecutor(4) as pool:
+        found = pool.map(lambda one: answering(one[0], one[1], one[3]), people)
+        reached = {each for one in found for each in one}
+    callers = {name for _, name, _, _ in people}
+    print(f"{len(callers) * (len(targets) - 1) * len(ports)} cells, {len(ports)} ports")
+    allowed = {each for each in probed(policies, spaces, targets, ports, directory) if each[0] in callers}
+    return reached, allowed, {each["metadata"]["name"]: component(each) for each in pods}
+
+
 def test_nothing_broke_unseen(cluster: Cluster) -> None:
     """No pod was restarted, and none has a traceback in its log: what an image lacks is not worked around in silence."""
     restarted = {
@@ -340,9 +185,7 @@ def test_nothing_broke_unseen(cluster: Cluster) -> None:
         if state["restartCount"]
     }
     assert restarted == {}
-    names = [
-        each["metadata"]["name"] for each in cluster.pods() if _component(each).removesuffix("-worker") in SERVICES
-    ]
+    names = [each["metadata"]["name"] for each in cluster.pods() if component(each).removesuffix("-worker") in SERVICES]
     logs = {name: cluster.kubectl("-n", SPACE, "logs", name) for name in names}
     assert len(logs) == 12
     assert {name: log[-2000:] for name, log in logs.items() if "Traceback" in log} == {}
@@ -377,7 +220,7 @@ def test_upgrade_and_rollback_fail_no_request(cluster: Cluster) -> None:
     cluster.ready()
     upgraded = time.monotonic()
     print(f"upgraded: {upgraded - start:.0f} s")
-    images = {each["image"] for pod in cluster.pods() for each in pod["spec"]["containers"]}
+    images = {each["image"] for one in cluster.pods() for each in one["spec"]["containers"]}
     assert {name_of(each, "next") for each in SERVICES} <= images
     cluster.helm("rollback", "twin", "1", "--wait", "--timeout", "10m")
     cluster.ready()
@@ -392,9 +235,9 @@ def test_upgrade_and_rollback_fail_no_request(cluster: Cluster) -> None:
 def test_deleting_each_pod_fails_no_request(cluster: Cluster) -> None:
     """Each pod of Twin is deleted in turn under load: no search, no stream and no ingest fails, and none is repeated."""
     load = cluster.loaded()
-    for pod in cluster.pods():
-        if _component(pod).removesuffix("-worker") in SERVICES:
-            _delete(cluster, pod)
+    for each in cluster.pods():
+        if component(each).removesuffix("-worker") in SERVICES:
+            _delete(cluster, each)
     told = load.end()
     assert told["failed"] == 0, told
     assert told["ingests"] > 5
@@ -404,19 +247,19 @@ def test_deleting_each_store_loses_nothing(cluster: Cluster) -> None:
     """Each store has one pod. While it is replaced requests are refused with 503; who repeats them as told gets every
     answer, and every ingest is completed."""
     load = cluster.loaded("--patient")
-    for pod in cluster.pods():
-        if _component(pod) in ("mongodb", "weaviate", "redis"):
-            _delete(cluster, pod)
+    for each in cluster.pods():
+        if component(each) in ("mongodb", "weaviate", "redis"):
+            _delete(cluster, each)
     told = load.end()
     assert told["failed"] == 0, told
     assert told["ingests"] > 2
 
 
-def _delete(cluster: Cluster, pod: dict[str, Any]) -> None:
+def _delete(cluster: Cluster, gone: dict[str, Any]) -> None:
     start = time.monotonic()
-    cluster.kubectl("-n", SPACE, "delete", "pod", pod["metadata"]["name"], "--wait=false")
-    cluster.replaced(pod)
-    print(f"{pod['metadata']['name']}: replaced after {time.monotonic() - start:.0f} s")
+    cluster.kubectl("-n", SPACE, "delete", "pod", gone["metadata"]["name"], "--wait=false")
+    cluster.replaced(gone)
+    print(f"{gone['metadata']['name']}: replaced after {time.monotonic() - start:.0f} s")
 
 
 def test_uninstall_leaves_nothing(cluster: Cluster) -> None:

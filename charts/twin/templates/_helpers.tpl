@@ -440,6 +440,9 @@ metadata:
   labels: {{- include "twin.labels" . | nindent 4 }}
 spec:
   clusterIP: None
+  # Clients ask each pod themselves whether it serves. They learn of one while it starts, and go on looking for it until it
+  # does: who looked only just before it was ready would else know none but the pod that ends next.
+  publishNotReadyAddresses: true
   selector: {{- include "twin.selector" . | nindent 4 }}
   ports:
     - {name: grpc, port: {{ index . 2 }}, targetPort: grpc, appProtocol: kubernetes.io/h2c}
