@@ -178,8 +178,8 @@ async def judged(
         found = await search(index, encoder, queries(question), EVERYONE, Filter())
         if hidden:
             gone = hidden[number]
-            left = ([hit for hit in hits if not gone(hit)] for hits in (found.dense, found.text))
-            found = Found(*left, found.vector)
+            dense, text = ([hit for hit in hits if not gone(hit)] for hits in (found.dense, found.text))
+            found = Found(dense, text, found.vector)
         words = terms(question)
         frequencies, size = await index.document_frequencies(words)
         best.append(judge(found, Judging(weights(words, frequencies, size))))
