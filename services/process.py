@@ -95,8 +95,7 @@ async def serve(name: str, address: str, metrics: str, made: Service, given: Set
     watching: asyncio.Task[None] | None = None
     try:
         await server.start()
-        if metrics:
-            telemetry.serve_metrics(metrics)
+        telemetry.serve_metrics(metrics)
         watching = asyncio.create_task(watch(made.ask, server.set_serving))
         await made.start()
         settle()

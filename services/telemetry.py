@@ -83,16 +83,18 @@ def metrics(accept: str = "") -> tuple[bytes, str]:
     return encode(REGISTRY), media_type
 
 
-def serve_metrics(address: str) -> int:
-    """Serve /metrics on `host:port` from a thread; the port (of port 0, the one found). Misconfigured."""
+def serve_metrics(address: str) -> int | None:
+    """Serve /metrics on `host:port` from a thread; the port (of port 0, the one found). None: `off`. Misconfigured."""
+    if address == "off":
+        return None
     host, _, port = address.rpartition(":")
     if not host or not port.isdecimal():
-        raise Misconfigured("The address of the metrics is HOST:PORT, such as localhost:9051.")
+        raise Misconfigured("The address of the metrics is HOST:PORT, such as localhost:9051, or off.")
     try:
         server, _ = start_http_server(int(port), host.strip("[]"), REGISTRY)
     except OSError as error:
         raise Misconfigured(
-            f"Metrics cannot be served on {address} ({error.strerror}): choose another port, or leave it empty."
+            f"Metrics cannot be served on {address} ({error.strerror}): choose another port, or `off`."
         ) from error
     return int(server.server_port)
 

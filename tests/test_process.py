@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import urllib.request
 from pathlib import Path
 
 import pytest
 
-from services import process
+from services import process, telemetry
 from services.adapters import open_adapter
 from services.errors import Misconfigured, Unavailable
 from services.ports import Documents
+from services.retriever import bootstrap
+from services.settings import read
 
 
 async def test_health_follows_the_stores(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -75,3 +78,14 @@ async def test_what_a_failed_start_has_opened_is_closed(monkeypatch: pytest.Monk
         with pytest.raises(Unavailable):
             await each.get(["-"])
     await made.close()
+
+
+def test_where_metrics_are_served(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On the address that is set; nowhere where that is off, as an environment says it; a wrong one is refused."""
+    monkeypatch.setenv("TWIN_RETRIEVER_METRICS", "off")
+    assert telemetry.serve_metrics(read(bootstrap.Settings).retriever_metrics) is None
+    port = telemetry.serve_metrics("127.0.0.1:0")
+    assert b"# HELP" in urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=60).read()
+    for wrong in ("9051", "localhost:port", ""):
+        with pytest.raises(Misconfigured, match="or off"):
+            telemetry.serve_metrics(wrong)

@@ -181,8 +181,7 @@ async def serve(settings: Settings) -> None:
         asyncio.get_running_loop().add_signal_handler(each, asked.set)
     server = gateway.server(settings.drain_seconds, signals=False)
     try:
-        if settings.gateway_metrics:
-            telemetry.serve_metrics(settings.gateway_metrics)
+        telemetry.serve_metrics(settings.gateway_metrics)
         process.settle()
         serving = asyncio.create_task(server.serve([await gateway.bind()]))
         waiting = asyncio.create_task(asked.wait())
