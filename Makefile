@@ -142,7 +142,7 @@ cluster-down: $(VENV)/dev ## End it, leaving nothing behind
 cluster-test: $(VENV)/dev ## From nothing: images, cluster, chart, a cited answer, upgrade and lost pods under load, nothing left
 	@TWIN_TEST_CLUSTER=1 $(BIN)/pytest -x -s tests/cluster
 cluster-test-full: $(VENV)/dev ## Autoscaling by KEDA, built here (20 minutes the first time): workers from none and back, shared load
-	@TWIN_TEST_CLUSTER=full $(BIN)/pytest -x -s tests/cluster/test_full.py
+	@TWIN_TEST_CLUSTER=full $(BIN)/pytest -x -s tests/cluster/test_full.py tests/cluster/test_layers.py
 
 .PHONY: chart-check chart-package
 chart-check: $(VENV)/dev ## Render the chart with every values file and check it with every tool, and the workflows (needs Go)
