@@ -10,7 +10,6 @@ import asyncio
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -23,6 +22,7 @@ import httpx
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from services import rpc
+from tests.servers.run import free_ports
 
 ROOT = Path(__file__).parent.parent
 ORDER = ("feature", "retriever", "crawler", "generator", "gateway")
@@ -31,9 +31,8 @@ READY_SECONDS = 120.0
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port of 127.0.0.1 that nobody listens on, and that nobody is given who asks the system for any."""
+    return free_ports(1)[0]
 
 
 @dataclass

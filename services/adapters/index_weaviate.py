@@ -149,7 +149,7 @@ KEPT_EXACT = 30.0
 KEPT, DRIFT = 600.0, 0.02
 """and an estimate, while there are nearly as many, of which so large a share may have come or gone."""
 KEPT_TOTAL = 1.0
-"""Seconds that it is kept how many chunks there are."""
+"""Seconds that it is kept how many chunks there are, in an index whose words are estimated."""
 TERMS = 20_000
 """Estimates that are kept."""
 SCHEMA = 1
@@ -795,7 +795,7 @@ class WeaviateIndex:
     async def _in_all(self) -> tuple[int, Filters | None]:
         """(chunks, a filter of those among them that are staged and not searchable, which are not counted)."""
         now = time.monotonic()
-        if self._total is not None and now - self._total[0] < KEPT_TOTAL:
+        if self._total is not None and self._total[1] > COUNTED and now - self._total[0] < KEPT_TOTAL:
             return self._total[1:]
         total, staged = await asyncio.gather(self._count(None), self._staged())
         if total > COUNTED:

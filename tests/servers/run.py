@@ -6,8 +6,10 @@ how a program was had. A process is ended only where its id and its start time a
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
+import random
 import shutil
 import socket
 import subprocess
@@ -64,16 +66,27 @@ class Running:
         return None
 
 
+FIRST_PORT, PORTS = 12_000, 20_000
+_turn = itertools.count(random.SystemRandom().randrange(PORTS))
+"""Test processes that work side by side begin somewhere else."""
+
+
 def free_ports(count: int) -> list[int]:
-    """Ports of 127.0.0.1 that nobody listens on, all different."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [int(each.getsockname()[1]) for each in sockets]
-    finally:
-        for each in sockets:
-            each.close()
+    """Ports of 127.0.0.1 that nobody listens on, all different, and others each time.
+
+    Below those that the system gives to who asks for any (from 32768 on Linux): between the look and the moment that a
+    process listens there, a connection to somewhere else could be given one of these.
+    """
+    found: list[int] = []
+    while len(found) < count:
+        port = FIRST_PORT + next(_turn) % PORTS
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        found.append(port)
+    return found
 
 
 def _answers(ready: str) -> bool:
