@@ -520,6 +520,10 @@ class SearchResult:
     steps: tuple[Step, ...]
     index: str = ""
     notices: tuple[str, ...] = ()
+    vector: bytes = b""
+    """The question's: float32, little-endian."""
+    encoder: str = ""
+    """The URL of the encoder that made it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -80,7 +80,13 @@ class Reads:
     """Over a channel of its own. Both calls raise grpc.aio.AioRpcError; what is unavailable was tried again by then."""
 
     def __init__(
-        self, host: str, port: int, secure: bool, key: str | None, options: Sequence[tuple[str, Any]], level: Any
+        self,
+        host: str,
+        port: int,
+        secure: bool,
+        key: str | None,
+        options: Sequence[tuple[str, Any]],
+        level: ConsistencyLevel,
     ) -> None:
         options = [
             ("grpc.max_receive_message_length", LARGEST),

@@ -11,6 +11,7 @@ from contextlib import aclosing
 from typing import Any
 
 from pydantic_core import to_json
+from sse_starlette import EventSourceResponse
 from starlette.responses import Response
 
 from services.domain import (
@@ -27,8 +28,10 @@ from services.domain import (
 from services.errors import Internal, ModelNotFound, TwinError, by_code
 from services.gateway import openai, shapes
 from services.gateway.call import Call, TheCall, answer, first, while_connected
-from services.gateway.events import Events
 from services.gateway.openai import ChatBody, TwinOptions
+
+_PING = 15
+"""Seconds of silence after which a comment keeps proxies from closing a stream."""
 
 
 async def complete(call: TheCall, body: ChatBody) -> Response:
@@ -44,7 +47,8 @@ async def complete(call: TheCall, body: ChatBody) -> Response:
     begun = await while_connected(call.request, first(batches))
     started = _started(begun)
     include_usage = body.stream_options is not None and bool(body.stream_options.include_usage)
-    return Events(_stream(started, begun[1:], batches, body.model, include_usage))
+    events = _stream(started, begun[1:], batches, body.model, include_usage)
+    return EventSourceResponse(events, ping=_PING, sep="\n")
 
 
 async def _request(call: Call, body: ChatBody) -> GenerateRequest:

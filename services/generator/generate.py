@@ -280,6 +280,8 @@ class Generate:
             return
         if answer.model is None:
             began = time.perf_counter()
+            if found.vector:
+                self._vectors.know(found.question, found.vector, found.encoder)
             chosen = await quotes.choose(found.question, answer.passages, self._vectors)
             quotations, answer.passages = quoted.in_order(chosen, answer.passages)
             quoting = len({each.passage for each in quotations})

@@ -28,13 +28,17 @@ class SentenceVectors:
         self._known: OrderedDict[str, Vectors] = OrderedDict()
         self._encoder = ""
 
+    def know(self, text: str, vector: bytes, encoder: str) -> None:
+        """The vector (float32, little-endian) of a text that was encoded elsewhere, which may be of any length."""
+        self._are_of(encoder)
+        self._known[text] = np.frombuffer(vector, dtype="<f4")
+        self._known.move_to_end(text)
+
     async def get(self, texts: Sequence[str]) -> Vectors:
         """(n, dimensions). One call for those not remembered; a changed encoder forgets them all."""
         while missing := [text for text in dict.fromkeys(texts) if text not in self._known]:
             answer = await self._embeds.embed(missing)
-            if answer.encoder != self._encoder:
-                self._known.clear()
-                self._encoder = answer.encoder
+            self._are_of(answer.encoder)
             self._known.update(zip(missing, answer.vectors, strict=True))
         rows = np.stack([self._known[text] for text in texts])
         for text in texts:
@@ -42,3 +46,8 @@ class SentenceVectors:
         while len(self._known) > max(REMEMBERED, len(texts)):
             self._known.popitem(last=False)
         return rows
+
+    def _are_of(self, encoder: str) -> None:
+        if encoder != self._encoder:
+            self._known.clear()
+            self._encoder = encoder

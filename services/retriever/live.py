@@ -8,16 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
 from typing import TypeVar
-
-import numpy as np
 
 from services.domain import EncoderIdentity, Facets, Manifest, Scope
 from services.errors import Misconfigured, NotFound
-from services.ports import Encoder, Index, Indexes, Vectors
+from services.ports import Encoder, Index, Indexes
 
 T = TypeVar("T")
 
@@ -25,30 +22,8 @@ LOOK = 1.0
 """Seconds between looks at which index is live: after a switch, searches run on the old one so long."""
 FACETS = 5.0
 """Seconds that what exists is remembered: for recognising filters, nothing is decided by it."""
-QUESTIONS = 64
-"""Questions whose vectors are remembered."""
 SCOPES = 100
 """Callers' scopes whose facets are remembered."""
-
-
-class Asked:
-    """The vectors of questions that were just searched for: the sentences of their answers are compared with them."""
-
-    def __init__(self) -> None:
-        self._known: OrderedDict[str, Vectors] = OrderedDict()
-
-    def remember(self, question: str, vector: Vectors) -> None:
-        self._known[question] = vector
-        if len(self._known) > QUESTIONS:
-            self._known.popitem(last=False)
-
-    async def encode(self, encoder: Encoder, texts: Sequence[str]) -> Vectors:
-        """(n, dimensions), as the encoder makes them: only of texts that are not remembered."""
-        known = {text: self._known[text] for text in texts if text in self._known}
-        missing = [text for text in dict.fromkeys(texts) if text not in known]
-        if missing:
-            known.update(zip(missing, await encoder.encode(missing), strict=True))
-        return np.stack([known[text] for text in texts])
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +31,6 @@ class Opened:
     manifest: Manifest
     index: Index
     encoder: Encoder
-    asked: Asked = field(default_factory=Asked)
 
 
 class Live:

@@ -95,7 +95,6 @@ class Retrieve:
             understood = replace(understood, question=plain, filter=request.filter, recognised=())
             wanted = queries(plain)
             found, weighted = await both(request.filter)
-        live.asked.remember(wanted.dense, found.vector)
         steps.note(
             "search",
             f"{len(found.dense)} by meaning, {len(found.text)} by words",
@@ -154,6 +153,8 @@ class Retrieve:
             steps=tuple(steps.made),
             index=live.manifest.name,
             notices=tuple(notices),
+            vector=found.vector.astype("<f4").tobytes(),
+            encoder=live.encoder.identity.url,
         )
 
     async def _understand(self, request: SearchRequest, live: Opened) -> Understood:

@@ -36,11 +36,8 @@ class RetrieverServicer:
         texts = list(request.texts)
         if not texts or len(texts) > MOST_TEXTS:
             raise InvalidInput(f"From 1 to {MOST_TEXTS} texts at once, not {len(texts)}.", param="input")
-        live = await self._live.current()
-        encoder = live.encoder
-        vectors, tokens = await asyncio.gather(
-            live.asked.encode(encoder, texts), asyncio.to_thread(encoder.count, texts)
-        )
+        encoder = (await self._live.current()).encoder
+        vectors, tokens = await asyncio.gather(encoder.encode(texts), asyncio.to_thread(encoder.count, texts))
         return r.EmbedReply(
             vectors=wire.vectors_to_bytes(vectors),
             dimensions=encoder.identity.dimensions,

@@ -56,7 +56,7 @@ def values(hint: typing.Any) -> st.SearchStrategy[typing.Any]:
         return objects(hint)
     if issubclass(hint, StrEnum):
         return st.sampled_from(list(hint))
-    return {str: TEXT, int: INTEGER, float: NUMBER, bool: st.booleans()}[hint]
+    return {str: TEXT, int: INTEGER, float: NUMBER, bool: st.booleans(), bytes: st.binary()}[hint]
 
 
 def objects(kind: typing.Any) -> st.SearchStrategy[typing.Any]:

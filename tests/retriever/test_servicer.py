@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 import pytest
@@ -15,9 +14,7 @@ from services import clients, rpc
 from services.adapters import open_adapter
 from services.domain import EVERYONE, Manifest, Scope, SearchRequest
 from services.errors import InvalidInput, NotFound, TooLarge
-from services.ports import Encoder, Vectors
 from services.retriever import bootstrap
-from services.retriever.live import QUESTIONS, Asked
 from tests.retriever.conftest import Library
 
 
@@ -63,24 +60,12 @@ async def test_embed(client: clients.Retriever, library: Library) -> None:
     assert (embedded.encoder, embedded.tokens) == ("hashing://384", (2, 1))
 
 
-async def test_a_question_just_asked_is_not_encoded_again() -> None:
-    """Of a question's text and others only the others are encoded; the rows stay in order, repeated texts too."""
-    asked = Asked()
-    encoded: list[str] = []
-
-    class Counting:
-        async def encode(self, texts: Sequence[str]) -> Vectors:
-            encoded.extend(texts)
-            return np.array([[len(text), 1] for text in texts], dtype=np.float32)
-
-    asked.remember("why?", np.array([0, 7], dtype=np.float32))
-    rows = await asked.encode(cast("Encoder", Counting()), ["one", "why?", "three", "one"])
-    assert (rows.tolist(), encoded) == ([[3, 1], [0, 7], [5, 1], [3, 1]], ["one", "three"])
-    assert (await asked.encode(cast("Encoder", Counting()), ["why?"])).tolist() == [[0, 7]]
-    for number in range(QUESTIONS):
-        asked.remember(f"question {number}", np.zeros(2, dtype=np.float32))
-    await asked.encode(cast("Encoder", Counting()), ["why?"])
-    assert encoded == ["one", "three", "why?"], "the oldest questions are forgotten"
+async def test_a_question_longer_than_the_window(client: clients.Retriever, library: Library) -> None:
+    """It is searched for in pieces, and its result brings a vector to compare sentences with, as every search's does."""
+    found = await client.search(SearchRequest("carvel hull " * 300, EVERYONE))
+    assert found.encoder == "hashing://384"
+    vector = np.frombuffer(found.vector, dtype="<f4")
+    assert np.allclose(vector, (await library.encoder.encode(["carvel hull"]))[0], atol=1e-3)
 
 
 async def test_describe(client: clients.Retriever, library: Library) -> None:

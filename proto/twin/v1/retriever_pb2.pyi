@@ -28,7 +28,7 @@ class SearchRequest(_message.Message):
     def __init__(self, query: _Optional[str] = ..., scope: _Optional[_Union[_types_pb2.Scope, _Mapping]] = ..., k: _Optional[int] = ..., filter: _Optional[_Union[_types_pb2.Filter, _Mapping]] = ..., history: _Optional[_Iterable[_Union[_types_pb2.Message, _Mapping]]] = ..., rewrite: bool = ..., rerank: bool = ..., threshold: bool = ...) -> None: ...
 
 class SearchResult(_message.Message):
-    __slots__ = ("passages", "evidence", "confidence", "question", "queries", "filter", "steps", "index", "notices")
+    __slots__ = ("passages", "evidence", "confidence", "question", "queries", "filter", "steps", "index", "notices", "vector", "encoder")
     PASSAGES_FIELD_NUMBER: _ClassVar[int]
     EVIDENCE_FIELD_NUMBER: _ClassVar[int]
     CONFIDENCE_FIELD_NUMBER: _ClassVar[int]
@@ -38,6 +38,8 @@ class SearchResult(_message.Message):
     STEPS_FIELD_NUMBER: _ClassVar[int]
     INDEX_FIELD_NUMBER: _ClassVar[int]
     NOTICES_FIELD_NUMBER: _ClassVar[int]
+    VECTOR_FIELD_NUMBER: _ClassVar[int]
+    ENCODER_FIELD_NUMBER: _ClassVar[int]
     passages: _containers.RepeatedCompositeFieldContainer[_types_pb2.Passage]
     evidence: str
     confidence: float
@@ -47,7 +49,9 @@ class SearchResult(_message.Message):
     steps: _containers.RepeatedCompositeFieldContainer[_types_pb2.Step]
     index: str
     notices: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, passages: _Optional[_Iterable[_Union[_types_pb2.Passage, _Mapping]]] = ..., evidence: _Optional[str] = ..., confidence: _Optional[float] = ..., question: _Optional[str] = ..., queries: _Optional[_Iterable[str]] = ..., filter: _Optional[_Union[_types_pb2.Filter, _Mapping]] = ..., steps: _Optional[_Iterable[_Union[_types_pb2.Step, _Mapping]]] = ..., index: _Optional[str] = ..., notices: _Optional[_Iterable[str]] = ...) -> None: ...
+    vector: bytes
+    encoder: str
+    def __init__(self, passages: _Optional[_Iterable[_Union[_types_pb2.Passage, _Mapping]]] = ..., evidence: _Optional[str] = ..., confidence: _Optional[float] = ..., question: _Optional[str] = ..., queries: _Optional[_Iterable[str]] = ..., filter: _Optional[_Union[_types_pb2.Filter, _Mapping]] = ..., steps: _Optional[_Iterable[_Union[_types_pb2.Step, _Mapping]]] = ..., index: _Optional[str] = ..., notices: _Optional[_Iterable[str]] = ..., vector: _Optional[bytes] = ..., encoder: _Optional[str] = ...) -> None: ...
 
 class EmbedRequest(_message.Message):
     __slots__ = ("texts",)
