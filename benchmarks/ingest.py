@@ -7,7 +7,8 @@ no two alike. Twin's figure is the whole way: the crawler reads the folder, the 
 and indexes, both over gRPC as in `twin up`; it ends when the last document is searchable.
 
 - Bare encoder: the same chunks' texts, tokenised beforehand and ordered by length, through the ONNX session alone, at
-  the best of several batch sizes; before and after Twin's run, the mean of both. Tokens without padding.
+  the best of several batch sizes, all cores on one batch or one on each; before and after Twin's run, the mean of both.
+  Tokens without padding.
 - LlamaIndex: SimpleDirectoryReader, SentenceSplitter and an embedding that calls the same encoder, into its
   SimpleVectorStore; at Twin's mean chunk size, and at its defaults (1,024 tokens, overlap 200). What of a chunk is
   beyond the window's 256 tokens is cut off there and never embedded; the share is shown, and tokens count as embedded.
@@ -40,7 +41,7 @@ import psutil
 
 SHORT = 240
 """Characters of a short document."""
-BATCHES = (1024, 2048, 4096, 8192)
+BATCHES = (256, 512, 768, 1024, 2048, 4096)
 """Tokens of one run of the session, padding included."""
 
 
@@ -78,7 +79,7 @@ def write_files(data: Path, folder: Path, count: int, size: int, longest: int | 
 
 
 class Peak:
-    """Peak resident bytes of this process and its children, looked at every 50 ms."""
+    """Peak resident bytes of this process and its children, looked at five times a second."""
 
     def __init__(self) -> None:
         self.bytes = 0
@@ -87,7 +88,7 @@ class Peak:
         threading.Thread(target=self._look, daemon=True).start()
 
     def _look(self) -> None:
-        while not self._stop.wait(0.05):
+        while not self._stop.wait(0.2):
             total = 0
             for each in (self._process, *self._process.children(recursive=True)):
                 try:
@@ -175,7 +176,8 @@ async def ingest(folder: Path, data_dir: Path) -> dict[str, Any]:
 
 async def bare(folder: Path) -> dict[str, Any]:
     """Tokens a second of the session alone, over the chunks that Twin makes of the same files."""
-    from services.adapters import encoder_onnx, open_adapter
+    from services.adapters import open_adapter
+    from services.cores import cores
     from services.feature.chunk import chunk
     from services.feature.clean import clean
 
@@ -187,23 +189,18 @@ async def bare(folder: Path) -> dict[str, Any]:
         texts += [each.embedded_text for each in chunk(text, file.name, title, encoder)]
     encodings = encoder._tokenize(texts)
     lengths = [len(each) for each in encodings]
-    best = 0.0
-    best_batch = 0
     sample = encodings[:: max(1, len(encodings) // 400)]
-    for tokens in BATCHES:
-        encoder_onnx.BATCH_TOKENS = tokens
-        rate = _rate(encoder, encoder_onnx, sample)
-        if rate > best:
-            best, best_batch = rate, tokens
-    encoder_onnx.BATCH_TOKENS = best_batch
+    ways = [(tokens, at_once) for tokens in BATCHES for at_once in (1, cores())]
+    best_batch, at_once = max(ways, key=lambda way: _rate(encoder, sample, *way))
     earlier = _processor()
-    rate = _rate(encoder, encoder_onnx, encodings)
+    rate = _rate(encoder, encodings, best_batch, at_once)
     return {
         "tokens": sum(lengths),
         "chunks": len(texts),
         "rate": rate,
         "processor": _processor() - earlier,
         "batch": best_batch,
+        "at_once": at_once,
         "mean": float(np.mean([len(encoder.token_spans(text)) for text in texts])),
     }
 
@@ -216,13 +213,20 @@ def _processor() -> float:
     return float(own + sum(each.user + each.system for each in running))
 
 
-def _rate(encoder: Any, module: Any, encodings: Sequence[Any]) -> float:
+def _rate(encoder: Any, encodings: Sequence[Any], tokens: int, at_once: int) -> float:
+    """Tokens a second in batches of so many, so many of which are computed at once."""
+    from concurrent.futures import ThreadPoolExecutor
+
     from services.adapters.batches import batches
+    from services.adapters.encoder_onnx import UNEVEN, session
+    from services.cores import cores
 
     lengths = [len(each) for each in encodings]
+    each_ones = session(max(1, cores() // at_once))
+    found = batches(lengths, tokens, len(lengths), UNEVEN)
     began = time.perf_counter()
-    for batch in batches(lengths, module.BATCH_TOKENS, len(lengths), module.UNEVEN):
-        encoder._run([encodings[each] for each in batch])
+    with ThreadPoolExecutor(at_once) as pool:
+        list(pool.map(lambda batch: encoder._run([encodings[each] for each in batch], each_ones), found))
     return sum(lengths) / (time.perf_counter() - began)
 
 
@@ -251,7 +255,7 @@ def llama_index(folder: Path, chunk_size: int | None) -> dict[str, Any]:
                 encodings = encoder._tokenize(cut)
                 counted["tokens"] += sum(len(each) for each in encodings)
                 counted["all"] += sum(encoder.count(texts))
-                found: list[list[float]] = encoder._run(encodings).tolist()
+                found: list[list[float]] = encoder._run(encodings, encoder._session).tolist()
                 return found
 
             def _get_query_embedding(self, query: str) -> list[float]:
@@ -317,7 +321,7 @@ def run(data: Path, documents: int, small: int, large: int) -> None:
         bare_rate = (before["rate"] + after["rate"]) / 2
         twin_rate = before["tokens"] / twin["seconds"]
         print(f"{'':40} {'documents/s':>12} {'tokens/s':>9} {'chunks':>7}   (tokens that are embedded)")
-        name = f"bare encoder, batches of {before['batch']} tokens"
+        name = f"bare encoder, {before['at_once']} at once, {before['batch']} tokens"
         print(f"{name:40} {'':12} {bare_rate:9.0f} {before['chunks']:7}   ({before['rate']:.0f}, {after['rate']:.0f})")
         print(
             f"{'Twin, disk to searchable':40} {documents / twin['seconds']:12.2f} {twin_rate:9.0f} {twin['chunks']:7}"

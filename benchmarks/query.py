@@ -36,7 +36,7 @@ from httpx_sse import aconnect_sse
 from benchmarks import slow_engine
 from benchmarks.corpus import AUTHORS, MadeUp, put, put_answering
 from benchmarks.retrieval import lines
-from services import clients, embedded, telemetry
+from services import clients, embedded, process, telemetry
 from services.adapters import open_adapter
 from services.domain import (
     EVERYONE,
@@ -345,4 +345,4 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    process.run(main())

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import os
 import secrets
 import sys
 import tempfile
@@ -25,6 +24,7 @@ import httpx
 import xllamacpp
 
 from services.adapters.language_model_openai import OpenAIModel
+from services.cores import cores
 from services.domain import Message, Usage
 from services.errors import InvalidInput, Misconfigured, NotFound, Unavailable
 from services.ports import LanguageModel, Sampling
@@ -160,7 +160,7 @@ def _serve(file: Path, name: str, window: int, key: str) -> xllamacpp.Server:
     parameters.n_ctx = window
     parameters.n_parallel = 1
     # With every core llama.cpp collapses under load: its threads wait for one another.
-    threads = max(1, (os.cpu_count() or 2) - 1)
+    threads = max(1, cores() - 1)
     parameters.cpuparams.n_threads = threads
     parameters.cpuparams_batch.n_threads = threads
     parameters.hostnames = ["127.0.0.1"]

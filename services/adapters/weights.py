@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlencode, urlsplit
 
+from services.cores import cores
 from services.errors import Misconfigured, Unavailable
 
 DTYPES = ("float32", "float16", "bfloat16")
@@ -78,6 +79,9 @@ def load(weights: Weights, kind: str, setting: str) -> Any:
     except ModuleNotFoundError as error:
         raise _missing(setting, error) from error
     import_module("transformers.utils.logging").disable_progress_bar()
+    torch = import_module("torch")
+    # In a container it would take the node's cores for its own.
+    torch.set_num_threads(min(cores(), torch.get_num_threads()))
     options: dict[str, Any] = {"use_safetensors": True}
     if weights.dtype:
         options["dtype"] = weights.dtype

@@ -12,7 +12,7 @@ import typer
 import services
 from services.cli import answers, ingest
 from services.cli.api import Api
-from services.cli.options import err, out, run
+from services.cli.options import err, out
 from services.errors import TwinError
 
 GUIDES = Path(services.__file__).parent.parent / "docs"
@@ -56,7 +56,7 @@ def up(
             err.print("Stopping: running answers and jobs are let finish or given back.")
 
     try:
-        run(serve())
+        process.run(serve())
     except (KeyboardInterrupt, asyncio.CancelledError):
         raise typer.Exit(130) from None
 

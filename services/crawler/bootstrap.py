@@ -19,6 +19,7 @@ from twin.v1 import crawler_pb2
 
 from services import clients, process, rpc, settings, telemetry
 from services.adapters import open_adapter
+from services.cores import cores
 from services.crawler import backlog
 from services.crawler.crawl import Crawler
 from services.crawler.extraction import Extraction
@@ -81,7 +82,7 @@ class Settings(settings.Settings):
     """Sent by a Git server for one commit."""
     crawler_repository_seconds: float = Field(600.0, gt=0)
     """For a Git server to send one commit."""
-    crawler_readers: int = Field(max(1, (os.cpu_count() or 2) // 2), ge=1, le=64)
+    crawler_readers: int = Field(max(1, cores() // 2), ge=1, le=64)
     """Processes that extract text: half the cores, the encoder has the others."""
     crawler_reader_memory: int = Field(2048 * MIB, ge=256 * MIB)
     """Bytes of address space for one of them: a 55 MB PDF needs a quarter of it."""

@@ -20,12 +20,11 @@ from __future__ import annotations
 import math
 import unicodedata
 import zlib
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
-import numpy.typing as npt
 import sentencex
 
 from services.domain import Chunk, chunk_id
@@ -110,7 +109,7 @@ class _Tokens:
     """Where the encoder's tokens begin, of the whole text."""
 
     def __init__(self, text: str, found: Sequence[Block], encoder: Encoder) -> None:
-        starts: list[npt.NDArray[np.int64]] = []
+        self._starts: list[int] = []
         at = 0
         ends = [block.end for block in found]
         place = 0
@@ -125,19 +124,20 @@ class _Tokens:
             elif end == at:
                 end = _cut(text, at, at + PIECE)
             spans = encoder.token_spans(text[at:end])
-            starts.append(np.fromiter((start for start, _ in spans), np.int64, len(spans)) + at)
+            self._starts += [start + at for start, _ in spans]
             at = end
-        self._starts = np.concatenate(starts) if starts else np.empty(0, np.int64)
 
     def before(self, places: Sequence[int]) -> list[int]:
         """How many tokens begin before each place."""
-        found: list[int] = np.searchsorted(self._starts, np.asarray(places, dtype=np.int64)).tolist()
-        return found
+        return [bisect_left(self._starts, place) for place in places]
 
-    def between(self, start: int, end: int) -> npt.NDArray[np.int64]:
+    def count(self, start: int, end: int) -> int:
+        """How many begin within."""
+        return bisect_left(self._starts, end) - bisect_left(self._starts, start)
+
+    def between(self, start: int, end: int) -> list[int]:
         """Where those begin that begin within."""
-        first, last = np.searchsorted(self._starts, (start, end))
-        return self._starts[first:last]
+        return self._starts[bisect_left(self._starts, start) : bisect_left(self._starts, end)]
 
 
 def _size(tokens: int, characters: int) -> int:
@@ -200,7 +200,7 @@ def _pieces(
         if len(lines) > 2:
             cells = " | ".join(cell.strip() for cell in text[slice(*lines[0])].strip().strip("|").split("|"))
             limit = int(window * TABLE_HEADER)
-            if tokens.between(*lines[0]).size <= limit and len(cells) <= limit * SPREAD:
+            if tokens.count(*lines[0]) <= limit and len(cells) <= limit * SPREAD:
                 header = cells
         parts = [
             (start, end, PARAGRAPH if not place else GLUED if place <= 2 else ITEM)
@@ -220,7 +220,7 @@ def _pieces(
         start, end = _trim(text, start, end, keep_indentation=block.kind in ("code", "list"))
         if start == end:
             continue
-        if _size(tokens.between(start, end).size, end - start) <= largest:
+        if _size(tokens.count(start, end), end - start) <= largest:
             yield start, end, cost, header if rows > 2 else ""
             rows += 1
             continue
@@ -274,7 +274,7 @@ def _sentences(text: str, start: int, end: int, language: str) -> Iterator[tuple
 def _words(text: str, start: int, end: int, tokens: _Tokens, largest: int) -> Iterator[tuple[int, int]]:
     """Pieces of at most `largest`: cut at a line's end, else between words, else between tokens, else anywhere."""
     step = max(1, largest // 2)
-    starts = tokens.between(start, end).tolist()
+    starts = tokens.between(start, end)
     at = start
     place = 0
     while at < end:

@@ -64,8 +64,8 @@ class Tei:
     def __post_init__(self) -> None:
         loaded = _loaded()
         self._tokenizer = loaded._tokenizer
-        # An encoder belongs to the event loop that uses it; the weights are everyone's.
-        self._encoder = encoder_onnx.OnnxEncoder(loaded._session, self._tokenizer, loaded.identity.revision)
+        # An encoder belongs to the event loop that uses it.
+        self._encoder = encoder_onnx.OnnxEncoder(self._tokenizer, loaded.identity.revision)
         self.window = self._encoder.identity.window
 
     @property
