@@ -10,6 +10,10 @@ shared by its two processes, gateway and generator. Added latency is the median 
 the machine does; the processor's time that a request costs, printed beside them, hardly does.
 
 --requests: then so many through Twin, and the slope of its memory.
+
+With retrieval on, where TWIN_TEST_DATA names the data: bench-query's 20,000 chunks, and each of its questions streamed
+through gateway, generator and retriever, a process each, until the first words are here; right beside it, in random
+order, the question's encoding and the two searches of the index. Any core, one question at a time.
 """
 
 from __future__ import annotations
@@ -18,6 +22,7 @@ import argparse
 import asyncio
 import json
 import os
+import random
 import re
 import shutil
 import subprocess
@@ -28,11 +33,20 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
 import psutil
 
+from benchmarks import query
+from benchmarks.retrieval import lines
+from services import process as service_process
+from services.adapters import open_adapter
+from services.domain import EVERYONE, Filter
+from services.ports import Encoder, Indexes
+from services.retriever.queries import Queries
+from services.retriever.search import search
 from tests.processes import Cluster, cluster, create_key, free_port
 from tests.servers.obtain import CACHE, obtain
 
@@ -204,7 +218,15 @@ async def main() -> None:
                 "TWIN_LLM_URL": f"openai+{base}?model=stub", "TWIN_GATEWAY_REQUESTS_PER_MINUTE": "1000000",
                 "TWIN_GENERATOR_CONCURRENT": "256",
             }  # fmt: skip
+            data = os.environ.get("TWIN_TEST_DATA")
+            asked_of = lines(Path(data) / "retrieval/questions.jsonl")[: query.QUESTIONS] if data else []
+            if data:
+                await query.fill(Path(data), directory, asked_of)
             key = await create_key(directory, settings)
+            if data:
+                # Processes of their own: threads keep the core that they were begun on.
+                async with cluster(directory, settings) as made:
+                    await retrieving(made, key, directory, asked_of)
             made = await stack.enter_async_context(cluster(directory, settings))
             pin(made, ("gateway", "generator"))
             url = f"{made.gateways[0]}/v1/chat/completions"
@@ -286,5 +308,29 @@ async def memory(made: Cluster, url: str, key: str, requests: int, rate: float) 
     print(f"  of {done.rate * (time.monotonic() - began):.0f} requests")
 
 
+async def retrieving(made: Cluster, key: str, directory: Path, asked_of: Sequence[Any]) -> None:
+    """First words of streamed answers beside the encoder and the index alone."""
+    indexes: Indexes = await open_adapter("index", "sqlite:///", directory)
+    encoder: Encoder = await open_adapter("encoder", "onnx://", directory)
+    index = await indexes.open("bench")
+    plain = await query.Plain.connect(made.gateways[0], key)
+    table, chance = query.Table(), random.Random(3)
+    for number, question in enumerate(each["question"] for each in asked_of):
+        body = {"model": "twin", "messages": [{"role": "user", "content": question}], "stream": True}
+        for name in chance.sample(["encoder and index", "first words"], 2):
+            if name == "first words":
+                milliseconds = await plain.first_words("/v1/chat/completions", body)
+            else:
+                began = time.perf_counter()
+                await search(index, encoder, Queries(question, question), EVERYONE, Filter())
+                milliseconds = (time.perf_counter() - began) * 1000
+            if number >= query.WARM:
+                table.add(name, milliseconds)
+    table.print("with retrieval, one connection", ["encoder and index", "first words"])
+    table.above("first words", ["encoder and index"], 8)
+    plain.close()
+    await indexes.close()
+
+
 if __name__ == "__main__":
-    asyncio.run(main())
+    service_process.run(main())

@@ -172,17 +172,34 @@ class Plain:
         return cls(*await asyncio.open_connection(host, int(port)), secret)
 
     async def post(self, path: str, body: object) -> Any:
+        self._send(path, body)
+        answered = (await self._reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+        length = re.search(r"(?i)^HTTP/1.1 200 .*\r\ncontent-length: (\d+)", answered, re.DOTALL)
+        if length is None:
+            raise RuntimeError(answered)
+        return json.loads(await self._reader.readexactly(int(length[1])))
+
+    async def first_words(self, path: str, body: object) -> float:
+        """Milliseconds until a streamed answer's first words are here; it returns at the stream's end."""
+        began, found = time.perf_counter(), 0.0
+        self._send(path, body)
+        answered = (await self._reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+        if not answered.startswith("HTTP/1.1 200 "):
+            raise RuntimeError(answered)
+        while size := int(await self._reader.readuntil(b"\r\n"), 16):
+            piece = await self._reader.readexactly(size + 2)
+            if not found and re.search(rb'"content": ?"[^"]', piece):
+                found = (time.perf_counter() - began) * 1000
+        await self._reader.readuntil(b"\r\n")
+        return found
+
+    def _send(self, path: str, body: object) -> None:
         data = json.dumps(body).encode()
         head = (
             f"POST {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {self._secret}\r\n"
             f"Content-Type: application/json\r\nContent-Length: {len(data)}\r\n\r\n"
         )
         self._writer.write(head.encode() + data)
-        answered = (await self._reader.readuntil(b"\r\n\r\n")).decode("latin-1")
-        length = re.search(r"(?i)^HTTP/1.1 200 .*\r\ncontent-length: (\d+)", answered, re.DOTALL)
-        if length is None:
-            raise RuntimeError(answered)
-        return json.loads(await self._reader.readexactly(int(length[1])))
 
     def close(self) -> None:
         self._writer.close()

@@ -42,16 +42,22 @@ class Candidate:
 
 
 def fuse(dense: Sequence[Hit], text: Sequence[Hit], weighted: Mapping[str, float]) -> list[Candidate]:
-    found = {hit.chunk.id: Candidate(hit) for hit in (*dense, *text)}
-    for name, hits in (("dense", dense), ("text", text)):
-        for hit in hits:
-            found[hit.chunk.id].scores[name] = hit.score
     near = _stretched(dense, complete=False)
     worded = _stretched(text, complete=len(text) < DEPTH)
+    found: dict[str, Candidate] = {}
+    for hit in dense:
+        id = hit.chunk.id
+        found[id] = Candidate(hit, DENSE * near[id] + (1 - DENSE) * worded.get(id, 0.0), {"dense": hit.score})
     sections: dict[tuple[str, str], list[Candidate]] = defaultdict(list)
-    for id, candidate in found.items():
-        candidate.score = DENSE * near.get(id, 0.0) + (1 - DENSE) * worded.get(id, 0.0)
-        sections[candidate.hit.chunk.document_id, candidate.hit.chunk.heading].append(candidate)
+    for hit in text:
+        id = hit.chunk.id
+        if id in found:
+            found[id].scores["text"] = hit.score
+        else:
+            found[id] = Candidate(hit, (1 - DENSE) * worded[id], {"text": hit.score})
+    for candidate in found.values():
+        chunk = candidate.hit.chunk
+        sections[chunk.document_id, chunk.heading].append(candidate)
     held = share(weighted)
     for (_, said), members in sections.items():
         if len(members) > 1:
