@@ -283,7 +283,7 @@ async def ingested(http: httpx.AsyncClient, author: str, sources: Sequence[dict[
     assert accepted.status_code == 202, accepted.text
     job: dict[str, Any] = {"state": "queued"}
     while job["state"] in ("queued", "running"):
-        await asyncio.sleep(0.2)
+        await asyncio.sleep(0.5)
         job = (await http.get(accepted.headers["location"])).json()
     assert job["state"] == "done", job
     return job

@@ -218,7 +218,8 @@ class Worker:
                 task.add_done_callback(self._free)
             else:
                 self._slots.release()
-                # Not all workers of all processes at once.
+            if len(leases) < self._batch:
+                # Nothing else waits, or the store is away. Not all workers of all processes look again at once.
                 await _either(self._rung, self._poll * random.uniform(0.75, 1.25))
 
     async def _claim(self) -> list[Job]:

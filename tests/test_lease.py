@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -103,6 +104,38 @@ async def test_a_ring_wakes(jobs: Jobs, queue: Queue, start: Start) -> None:
     await jobs.put([job("a")])
     await queue.ring(KIND.value)
     assert (await ended(jobs, "a")).state == JobState.DONE
+
+
+async def test_who_has_claimed_all_that_waits_looks_again_when_rung(
+    jobs: Jobs, queue: Queue, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A look at the store for each job that was found is spared, and none that comes meanwhile is missed."""
+    looks: list[int] = []
+    claim = type(jobs).claim
+
+    async def counted(self: Jobs, *given: Any) -> list[Job]:
+        found = await claim(self, *given)
+        looks.append(len(found))
+        return found
+
+    monkeypatch.setattr(type(jobs), "claim", counted)
+    going = asyncio.Event()
+
+    async def handle(leases: list[Lease]) -> None:
+        await going.wait()
+
+    await jobs.put([job("a"), job("b")])
+    await start(handle, poll=3600, batch=10, concurrency=2)
+    await until(jobs, "b", lambda found: found.state is JobState.RUNNING)
+    await asyncio.sleep(0.2)
+    assert looks == [2]
+    await jobs.put([job("c")])
+    await queue.ring(KIND.value)
+    await until(jobs, "c", lambda found: found.state is JobState.RUNNING)
+    going.set()
+    for id in ("a", "b", "c"):
+        assert (await ended(jobs, id)).state == JobState.DONE
+    assert looks == [2, 1]
 
 
 async def test_several_at_a_time(jobs: Jobs, start: Start) -> None:

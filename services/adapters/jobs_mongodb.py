@@ -103,9 +103,12 @@ class MongodbJobs(Adapter):
             return [] if found is None else [_job(found)]
         claimed: list[Job] = []
         # Each is claimed by itself; of those that others were quicker to claim, the next ones take the place.
-        while len(claimed) < limit:
-            cursor = self._jobs.find(free, {"_id": 1}).sort(_OLDEST).limit(limit - len(claimed))
+        more = True
+        while more and len(claimed) < limit:
+            wanted = limit - len(claimed)
+            cursor = self._jobs.find(free, {"_id": 1}).sort(_OLDEST).limit(wanted)
             ids = [record["_id"] async for record in cursor]
+            more = len(ids) == wanted
             if not ids:
                 break
             await self._jobs.update_many({"_id": {"$in": ids}, **free}, change)
