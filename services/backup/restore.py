@@ -11,7 +11,7 @@ import asyncio
 import json
 import zipfile
 import zlib
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,9 @@ from services.crawler import sketch
 from services.domain import EVERYONE, AuditEntry, Chunk, Document, Generation, Job, Key, Manifest, Source
 from services.errors import Conflict, InvalidInput, NotFound
 from services.ports import Index, IndexedDocument
+
+AT_ONCE = 8
+"""Documents, or entries of the journal, written at once: each waits for its store to have it on disk."""
 
 
 async def restore(stores: Stores, path: Path, say: Say) -> Contents:
@@ -45,19 +48,27 @@ async def restore(stores: Stores, path: Path, say: Say) -> Contents:
         indexes = await _indexes(stores, file)
         done = 0
         for name in _parts(file, "documents"):
-            for line in await asyncio.to_thread(_part, file, name):
-                if newest[line["document"]["id"]] == line["document"]["revision"]:
-                    await _document(stores, file, indexes, sources, line)
-                    done += 1
-                    say("documents", done)
+            lines = [
+                each
+                for each in await asyncio.to_thread(_part, file, name)
+                if newest[each["document"]["id"]] == each["document"]["revision"]
+            ]
+            for start in range(0, len(lines), AT_ONCE):
+                some = lines[start : start + AT_ONCE]
+                await _side_by_side(_document(stores, file, indexes, sources, each) for each in some)
+                done += len(some)
+                say("documents", done)
         for manifest in [made(Manifest, each) for each in _lines(file, "manifests.jsonl")]:
             await stores.indexes.update(manifest)
         for name in _parts(file, "jobs"):
             await stores.jobs.put([made(Job, each) for each in await asyncio.to_thread(_part, file, name)])
         for each in _of(file, "keys"):
             await stores.keys.save(made(Key, each))
-        for each in _of(file, "journal"):
-            await stores.journal.save(made(Generation, each))
+        for name in _parts(file, "journal"):
+            entries = await asyncio.to_thread(_part, file, name)
+            for start in range(0, len(entries), AT_ONCE):
+                some = entries[start : start + AT_ONCE]
+                await _side_by_side(stores.journal.save(made(Generation, each)) for each in some)
         known = {each.id async for each in stores.all_audit()}
         # Written newest first, kept in the order they came.
         for name in reversed(_parts(file, "audit")):
@@ -136,6 +147,13 @@ async def _indexes(stores: Stores, file: zipfile.ZipFile) -> dict[str, Index]:
         await stores.indexes.create(replace(manifest, state="building"))
         opened[manifest.name] = await stores.indexes.open(manifest.name)
     return opened
+
+
+async def _side_by_side(works: Iterable[Coroutine[Any, Any, object]]) -> None:
+    """All of them to their end, then the first error of any."""
+    for each in await asyncio.gather(*works, return_exceptions=True):
+        if isinstance(each, BaseException):
+            raise each
 
 
 async def _document(

@@ -20,11 +20,11 @@ from tests.processes import Cluster, cluster, create_key
 from tests.servers.fixtures import drop_collections, weaviate_of_its_own
 from tests.up_servers import settings_of
 
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(300)]
-
 REPLICAS = {"crawler": 2, "feature": 2, "retriever": 2, "generator": 2, "gateway": 2}
 DOCUMENTS = int(os.environ.get("TWIN_TEST_DOCUMENTS", "40"))
 PER_MINUTE = 30
+
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(300 + DOCUMENTS)]
 
 
 @dataclass
