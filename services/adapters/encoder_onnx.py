@@ -86,13 +86,12 @@ class OnnxEncoder:
         if self._alone is None:
             self._alone = await asyncio.to_thread(session, 1)
         waiting = batches(lengths, BATCH_TOKENS, len(lengths), UNEVEN)
-        async with asyncio.TaskGroup() as group:
-            for _ in range(self._cores):
-                group.create_task(self._encode_many(waiting, encodings, vectors, self._alone))
+        # Not a TaskGroup: its ExceptionGroup would hide the one error that the caller is to see.
+        await asyncio.gather(*(self._encode_many(waiting, encodings, vectors, self._alone) for _ in range(self._cores)))
         return vectors
 
     async def close(self) -> None:
-        """The session goes with its last reference."""
+        """The sessions go with their last reference."""
 
     async def _encode_many(
         self,

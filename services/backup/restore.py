@@ -11,7 +11,7 @@ import asyncio
 import json
 import zipfile
 import zlib
-from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Collection, Coroutine, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -47,28 +47,23 @@ async def restore(stores: Stores, path: Path, say: Say) -> Contents:
             await stores.blobs.put(name.partition("/")[2], await asyncio.to_thread(file.read, name))
         indexes = await _indexes(stores, file)
         done = 0
-        for name in _parts(file, "documents"):
-            lines = [
-                each
-                for each in await asyncio.to_thread(_part, file, name)
-                if newest[each["document"]["id"]] == each["document"]["revision"]
-            ]
-            for start in range(0, len(lines), AT_ONCE):
-                some = lines[start : start + AT_ONCE]
-                await _side_by_side(_document(stores, file, indexes, sources, each) for each in some)
-                done += len(some)
-                say("documents", done)
+        taken: set[tuple[str, str]] = set()
+        async for some in _some(file, "documents", newest):
+            await _side_by_side(_document(stores, file, indexes, sources, each) for each in some)
+            taken |= {_first_address(each) for each in some if each["document"]["url"] not in each["addresses"]}
+            done += len(some)
+            say("documents", done)
+        if taken:
+            async for some in _some(file, "documents", newest):
+                await _side_by_side(_lead(stores, each, taken) for each in some)
         for manifest in [made(Manifest, each) for each in _lines(file, "manifests.jsonl")]:
             await stores.indexes.update(manifest)
         for name in _parts(file, "jobs"):
             await stores.jobs.put([made(Job, each) for each in await asyncio.to_thread(_part, file, name)])
         for each in _of(file, "keys"):
             await stores.keys.save(made(Key, each))
-        for name in _parts(file, "journal"):
-            entries = await asyncio.to_thread(_part, file, name)
-            for start in range(0, len(entries), AT_ONCE):
-                some = entries[start : start + AT_ONCE]
-                await _side_by_side(stores.journal.save(made(Generation, each)) for each in some)
+        async for some in _some(file, "journal"):
+            await _side_by_side(stores.journal.save(made(Generation, each)) for each in some)
         known = {each.id async for each in stores.all_audit()}
         # Written newest first, kept in the order they came.
         for name in reversed(_parts(file, "audit")):
@@ -149,6 +144,19 @@ async def _indexes(stores: Stores, file: zipfile.ZipFile) -> dict[str, Index]:
     return opened
 
 
+async def _some(
+    file: zipfile.ZipFile, kind: str, newest: Mapping[str, int] | None = None
+) -> AsyncIterator[list[dict[str, Any]]]:
+    """Lines of a kind, as many as are written at once. `newest`: of each document the line of that revision."""
+    for name in _parts(file, kind):
+        lines = await asyncio.to_thread(_part, file, name)
+        if newest is not None:
+            kept = {line["document"]["id"]: line for line in lines}
+            lines = [line for id, line in kept.items() if newest[id] == line["document"]["revision"]]
+        for start in range(0, len(lines), AT_ONCE):
+            yield lines[start : start + AT_ONCE]
+
+
 async def _side_by_side(works: Iterable[Coroutine[Any, Any, object]]) -> None:
     """All of them to their end, then the first error of any."""
     for each in await asyncio.gather(*works, return_exceptions=True):
@@ -194,6 +202,20 @@ async def _document(
         for start in range(0, len(chunks), PART * 10):
             await indexes[name].stage(record, chunks[start : start + PART * 10], vectors)
         await indexes[name].publish(record, len(chunks))
+
+
+def _first_address(line: dict[str, Any]) -> tuple[str, str]:
+    """A document's author and the address that it came by, which its record claims when it is made."""
+    return line["document"]["author"], line["document"]["url"]
+
+
+async def _lead(stores: Stores, line: dict[str, Any], taken: Collection[tuple[str, str]]) -> None:
+    """Give a document the addresses back that others had first, and that those took again when they were made."""
+    document = line["document"]
+    own = [each for each in line["addresses"] if (document["author"], each) in taken]
+    if own:
+        there = (await stores.documents.get([document["id"]]))[document["id"]]
+        await stores.documents.save(there, aliases=own)
 
 
 def _newest(file: zipfile.ZipFile) -> dict[str, int]:

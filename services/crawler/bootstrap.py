@@ -82,7 +82,7 @@ class Settings(settings.Settings):
     """Sent by a Git server for one commit."""
     crawler_repository_seconds: float = Field(600.0, gt=0)
     """For a Git server to send one commit."""
-    crawler_readers: int = Field(max(1, cores() // 2), ge=1, le=64)
+    crawler_readers: int = Field(default_factory=lambda: min(64, max(1, cores() // 2)), ge=1, le=64)
     """Processes that extract text: half the cores, the encoder has the others."""
     crawler_reader_memory: int = Field(2048 * MIB, ge=256 * MIB)
     """Bytes of address space for one of them: a 55 MB PDF needs a quarter of it."""

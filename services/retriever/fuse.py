@@ -48,13 +48,13 @@ def fuse(dense: Sequence[Hit], text: Sequence[Hit], weighted: Mapping[str, float
     for hit in dense:
         id = hit.chunk.id
         found[id] = Candidate(hit, DENSE * near[id] + (1 - DENSE) * worded.get(id, 0.0), {"dense": hit.score})
-    sections: dict[tuple[str, str], list[Candidate]] = defaultdict(list)
     for hit in text:
         id = hit.chunk.id
         if id in found:
             found[id].scores["text"] = hit.score
         else:
             found[id] = Candidate(hit, (1 - DENSE) * worded[id], {"text": hit.score})
+    sections: dict[tuple[str, str], list[Candidate]] = defaultdict(list)
     for candidate in found.values():
         chunk = candidate.hit.chunk
         sections[chunk.document_id, chunk.heading].append(candidate)

@@ -15,6 +15,7 @@ import pytest_asyncio
 from services import embedded
 from services.backup import backup, bootstrap, restore
 from services.backup.stores import Stores
+from services.domain import Document, SourceKind
 from services.errors import Conflict, InvalidInput
 
 QUESTIONS = ["How is a key made?", "What happens when a document is deleted?", "How do I calibrate thresholds?"]
@@ -215,3 +216,29 @@ async def test_an_upload_that_waits_comes_along(tmp_path: Path) -> None:
             job = (await http.get(f"/v1/ingest-jobs/{job['id']}")).json()
         assert job["state"] == "done", job
         assert "nine" in (await ask(http, "When does the ferry leave?"))[0]
+
+
+async def test_an_address_leads_where_it_led(tmp_path: Path) -> None:
+    """An address that one document came by and that leads to another since does so in the restored stores too."""
+    here = await opened(tmp_path / "here")
+    # More of them than are written at once, and each later one has the address of the one before.
+    address = "https://example.org/{}"
+    count = 20
+    for number in range(count):
+        document = Document(
+            f"document-{number}", "alpha", address.format(number), "source", SourceKind.PAGE, f"Ferry {number}",
+            created_at=number, updated_at=number,
+        )  # fmt: skip
+        made = await here.documents.save(document, text=f"# Ferry {number}\n", cleaner="")
+        await here.documents.save(made, aliases=[address.format(number - 1)] if number else [])
+    addresses = [address.format(number) for number in range(count)]
+    led = await here.documents.resolve("alpha", addresses)
+    assert led[addresses[0]] == "document-1"
+    await backup.backup(here, tmp_path / "one.twin", silent)
+    await here.close()
+    there = await opened(tmp_path / "there")
+    await restore.restore(there, tmp_path / "one.twin", silent)
+    assert await there.documents.resolve("alpha", addresses) == led
+    await restore.restore(there, tmp_path / "one.twin", silent)
+    assert await there.documents.resolve("alpha", addresses) == led
+    await there.close()
