@@ -14,6 +14,7 @@ that back; the groups keep it at one fsync for many writes. WAL, because readers
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import random
 import threading
@@ -294,17 +295,20 @@ class _File:
                     break
             connection.execute("COMMIT")
         except (apsw.Error, TwinError) as error:
-            # Not begun or not committed: none of it is written. Those still waiting have waited as long.
+            # Not begun or not committed: none of it is written. Those still waiting have waited as long; they are taken
+            # before anyone is told, for who is told may write again, and that write has not waited at all.
             failure = _translated(error)
-            for future, _ in done:
-                future.set_exception(failure)
+            opened: apsw.Connection | None = getattr(self._local, "connection", None)
+            if opened is not None and opened.in_transaction:
+                with contextlib.suppress(apsw.Error):
+                    opened.execute("ROLLBACK")
+            failed = [future for future, _ in done]
             while not done and self._pending:
                 _, future = self._pending.popleft()
                 if future.set_running_or_notify_cancel():
-                    future.set_exception(failure)
-            opened: apsw.Connection | None = getattr(self._local, "connection", None)
-            if opened is not None and opened.in_transaction:
-                opened.execute("ROLLBACK")
+                    failed.append(future)
+            for future in failed:
+                future.set_exception(failure)
         else:
             for future, value in done:
                 future.set_result(value)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import AsyncIterator, Callable
+from concurrent.futures import Future
 from pathlib import Path
 
 import apsw
@@ -210,6 +211,29 @@ async def test_another_process_that_never_lets_go(
     other.close()
     await database.write(add("after"))
     assert await notes(database) == ["before", "after"]
+
+
+def test_a_write_after_a_failed_one_has_its_own_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who is told that a write failed and writes again at once, before all others were told, is not failed with it."""
+    monkeypatch.setattr(sqlite, "BUSY_SECONDS", 0.1)
+    file = sqlite._acquire(file_path("sqlite:///twin.db", tmp_path))
+    try:
+        file.submit_write(lambda connection: connection.execute(STEPS[0])).result()
+        other = apsw.Connection(str(tmp_path / "twin.db"))
+        other.execute("BEGIN IMMEDIATE")
+        again: Future[Future[None]] = Future()
+
+        def write_again(_: Future[None]) -> None:
+            again.set_result(file.submit_write(add("after")))
+
+        first = file.submit_write(add("during"))
+        first.add_done_callback(lambda _: other.execute("COMMIT"))
+        first.add_done_callback(write_again)
+        assert isinstance(first.exception(10), Unavailable)
+        assert again.result(10).exception(10) is None
+        other.close()
+    finally:
+        sqlite._release(file)
 
 
 async def test_a_cancelled_caller_leaves_no_half(database: Database) -> None:
