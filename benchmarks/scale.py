@@ -29,7 +29,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, ExitStack
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -301,30 +301,37 @@ def spent(made: Cluster, services: Sequence[str]) -> float:
     return total
 
 
-async def crawling(pages: int) -> None:
-    async with AsyncExitStack() as stack:
+async def on_new_stores(encoder: str, addresses: Sequence[str], pages: int, workers: int) -> tuple[float, float]:
+    """As `crawled` has it. The store that speaks MongoDB's protocol here looks through all records of a collection for
+    most questions: what an earlier run left would be counted against the next."""
+    with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="twin-scale-")))
         servers = Servers(directory / "servers")
         stack.callback(servers.stop)
         variables: dict[str, str] = {}
         for each in ("ferretdb", "weaviate", "redis"):
             variables |= (await asyncio.to_thread(servers.start, each)).variables
-        made, addresses = await sites(pages)
-        for each_site in made:
-            stack.callback(each_site.close)
-        encoder = SlowEncoder()
         settings = {
             **settings_of(variables),
-            "TWIN_ENCODER_URL": f"tei+{stack.enter_context(served(application(encoder)))}",
+            "TWIN_ENCODER_URL": f"tei+{encoder}",
             "TWIN_CRAWLER_ALLOWED_NETWORKS": "127.0.0.0/8",
             "TWIN_CRAWLER_JOBS": "1",
             "TWIN_GATEWAY_REQUESTS_PER_MINUTE": "1000000",
         }
+        return await crawled(settings, directory, addresses, pages, workers)
+
+
+async def crawling(pages: int) -> None:
+    with ExitStack() as stack:
+        made, addresses = await sites(pages)
+        for each_site in made:
+            stack.callback(each_site.close)
+        encoder = stack.enter_context(served(application(SlowEncoder())))
         print(f"\n{SITES} sites of {pages} pages; {os.cpu_count()} cores, load {load()}")
         print("workers  seconds  documents/s  a document takes of a core  scaling of the doubling")
         before, documents = 0.0, len(addresses) * pages
         for workers in (1, 2, 4):
-            seconds, busy = await crawled(settings, directory, addresses, pages, workers)
+            seconds, busy = await on_new_stores(encoder, addresses, pages, workers)
             scaling = f"{before / seconds / 2:.2f} (aim {SCALING})" if before else ""
             print(
                 f"{workers:7}{seconds:9.1f}{documents / seconds:13.2f}{busy / documents * 1000:24.0f} ms  {scaling}  load {load()}",

@@ -3,7 +3,8 @@
 Comes in: a store of jobs, a queue that rings, a handler. Goes out: jobs that have ended, each once. Does not know: what
 the work is.
 
-The store is the truth (promise 1). A ring only wakes the worker, which looks at the store every POLL seconds anyway.
+The store is the truth (promise 1). A ring only wakes one worker, which looks at the store every POLL seconds anyway and
+passes the ring on while there may be more than it could take.
 A job is held under a lease that is renewed at a third of its time; a worker that dies loses it by that, and the next
 one's claim carries a newer token, so that what the first one still writes is refused.
 
@@ -218,9 +219,19 @@ class Worker:
                 task.add_done_callback(self._free)
             else:
                 self._slots.release()
-            if len(leases) < self._batch:
+            if len(leases) == self._batch:
+                # More may wait, and a ring that told of many jobs has woken one worker.
+                await self._pass_on()
+            else:
                 # Nothing else waits, or the store is away. Not all workers of all processes look again at once.
                 await _either(self._rung, self._poll * random.uniform(0.75, 1.25))
+
+    async def _pass_on(self) -> None:
+        try:
+            await self._queue.ring(self._kind.value)
+        except TwinError as error:
+            # The others look by themselves before long.
+            _log.warning("worker.no_ring", kind=self._kind, error=error.message)
 
     async def _claim(self) -> list[Job]:
         try:

@@ -425,3 +425,46 @@ async def test_the_worker_outlives_a_store_that_is_away(jobs: Jobs, queue: Queue
     await worker.stop(1)
     await worker.stop(1)
     assert len(await jobs.find(EVERYONE)) == 1
+
+
+class OneHears:
+    """A queue whose rings are each heard by one listener, in turn, as between processes."""
+
+    def __init__(self) -> None:
+        self._answers: list[Callable[[], Awaitable[None]]] = []
+        self._rings = 0
+
+    async def ring(self, topic: str) -> None:
+        self._rings += 1
+        await self._answers[self._rings % len(self._answers)]()
+
+    async def listen(self, topic: str, answer: Callable[[], Awaitable[None]]) -> None:
+        self._answers.append(answer)
+
+    async def close(self) -> None: ...
+
+
+async def test_one_ring_for_many_jobs_wakes_all_workers(jobs: Jobs) -> None:
+    """A worker that took all that it can take at once passes the ring on."""
+    begun: list[str] = []
+    queue, go = OneHears(), asyncio.Event()
+
+    async def handle(leases: list[Lease]) -> None:
+        begun.extend(lease.job.id for lease in leases)
+        await go.wait()
+
+    workers = [Worker(jobs, KIND, handle, queue, poll=600.0, lease=60.0) for _ in range(3)]
+    try:
+        for worker in workers:
+            await worker.start()
+        await asyncio.sleep(0.2)  # each has found nothing
+        await jobs.put([job("a"), job("b"), job("c")])
+        await queue.ring(KIND.value)
+        async with asyncio.timeout(60):
+            while len(begun) < 3:
+                await asyncio.sleep(0.01)
+        assert sorted(begun) == ["a", "b", "c"]
+    finally:
+        go.set()
+        for worker in workers:
+            await worker.stop(10)
