@@ -125,6 +125,10 @@ class Sources(Protocol):
 
     async def get(self, id: str) -> Source | None: ...
 
+    async def named(self, ids: Collection[str]) -> dict[str, Source]:
+        """Those of them that exist, in one look."""
+        ...
+
     async def find(self, scope: Scope, author: str | None = None) -> list[Source]: ...
 
     async def due(self, now: float, limit: int) -> list[Source]:

@@ -6,7 +6,7 @@ Comes in: `mongodb://…`. Goes out: the port Sources. Does not know: how a sour
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -50,6 +50,11 @@ class MongodbSources(Adapter):
     async def get(self, id: str) -> Source | None:
         found = await self._sources.find_one({"_id": id})
         return None if found is None else _source(found)
+
+    @translating
+    async def named(self, ids: Collection[str]) -> dict[str, Source]:
+        cursor = self._sources.find({"_id": {"$in": list(ids)}})
+        return {record["_id"]: _source(record) async for record in cursor}
 
     @translating
     async def find(self, scope: Scope, author: str | None = None) -> list[Source]:

@@ -6,7 +6,7 @@ Comes in: `sqlite:///…`. Goes out: the port Sources. Does not know: how a sour
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -51,6 +51,10 @@ class SqliteSources:
 
     async def get(self, id: str) -> Source | None:
         return next(iter(await self._select("id = ?", (id,))), None)
+
+    async def named(self, ids: Collection[str]) -> dict[str, Source]:
+        found = await self._select("id IN (SELECT value FROM json_each(?))", (json.dumps(list(ids)),))
+        return {source.id: source for source in found}
 
     async def find(self, scope: Scope, author: str | None = None) -> list[Source]:
         return [

@@ -48,6 +48,8 @@ MOST_SOURCES = MOST_FILES
 """Of one ingest."""
 SOONEST = 60.0
 """Seconds; nothing is crawled more often by schedule."""
+AT_ONCE = 8
+"""Ingests looked at at once, for a list of them."""
 WATCH_EVERY = 0.25
 """Seconds between looks at a watched ingest: what the eye takes for at once."""
 _CHILDREN = 10_000
@@ -78,8 +80,7 @@ class Ingests:
             raise InvalidInput(f"Name 1 to {MOST_SOURCES} sources.", param="sources")
         now = time.time()
         found = {}
-        for spec in specs:
-            source = await self.source(author, spec)
+        for source in await self._described(author, specs):
             found[source.id] = replace(source, due_at=None if source.every is None else now + source.every)
         return await self._begin(author, list(found.values()), idempotency_key, explicit=True)
 
@@ -114,13 +115,13 @@ class Ingests:
         """Files whose bytes came with the request, all of them there. The same name and author: a new version."""
         author = self._author(author, scope)
         repeated = idempotency_key and await self._jobs.get(_ingest_id(author, idempotency_key)) is not None
+        addresses = [upload_address(file.name) for file in spool.files]
+        known = await self._sources.named({source_id(author, address) for address in addresses})
         found: dict[str, Source] = {}
-        for file in spool.files:
-            address = upload_address(file.name)
+        for file, address in zip(spool.files, addresses, strict=True):
             id = source_id(author, address)
             options = {"hash": file.hash.hexdigest()[:32], "media_type": file.media_type[:200]}
-            known = await self._sources.get(id)
-            source = known or Source(id=id, author=author, kind=None, address=address, created_at=time.time())
+            source = known.get(id) or Source(id=id, author=author, kind=None, address=address, created_at=time.time())
             found[id] = replace(source, kind=SourceKind.UPLOAD, options=options)
         if not found:
             raise InvalidInput("No file was sent.", param="file")
@@ -157,34 +158,18 @@ class Ingests:
 
     # ── Sources ─────────────────────────────────────────────────────────────────────────────────────
 
-    async def source(self, author: str, spec: SourceSpec) -> Source:
-        """The record of a source as it is asked for, with what is known of it; not saved yet."""
-        kind = check_kind(spec.kind)
-        address = await self._address(spec.address, kind)
-        options = _options(spec.options)
-        if spec.every is not None and not (math.isfinite(spec.every) and spec.every >= SOONEST):
-            raise InvalidInput(f"every is a number of seconds, {SOONEST:.0f} at least.", param="every")
-        local = is_local(address)
-        if spec.watch and not (local and kind is not SourceKind.GIT):
-            raise InvalidInput("Only a folder or file of the machine's own is watched: use every.", param="watch")
-        id = source_id(author, address if local else normalise(address))
+    async def _described(self, author: str, specs: Sequence[SourceSpec]) -> list[Source]:
+        """The records of sources as they are asked for, with what is known of them; not saved yet."""
+        addresses = [await self._address(spec.address, check_kind(spec.kind)) for spec in specs]
+        ids = [source_id(author, address if is_local(address) else normalise(address)) for address in addresses]
+        known = await self._sources.named(set(ids))
         now = time.time()
-        known = await self._sources.get(id)
-        if known is None:
-            known = Source(id=id, author=author, kind=None, address=address, created_at=now)
-        notes: Mapping[str, str] = {name: value for name, value in known.options.items() if name in kinds.notes()}
-        said = {name: value for name, value in known.options.items() if name not in kinds.notes()}
-        if said != options or (kind is not None and kind is not known.kind):
-            notes = {}
-            known = replace(known, kind=kind)
-        due = None
-        if spec.every is not None:
-            due = now if known.crawled_at is None else known.crawled_at + spec.every
-        return replace(known, options={**options, **notes}, every=spec.every, watch=spec.watch, due_at=due)
+        new = [Source(id, author, None, address, created_at=now) for id, address in zip(ids, addresses, strict=True)]
+        return [_as_asked(known.get(each.id, each), spec) for each, spec in zip(new, specs, strict=True)]
 
     async def put_source(self, author: str, spec: SourceSpec, scope: Scope) -> Source:
         """Add a source, or change what is known of it. It is crawled when it is due."""
-        source = await self.source(self._author(author, scope), spec)
+        (source,) = await self._described(self._author(author, scope), [spec])
         await self._sources.save(source)
         return source
 
@@ -228,19 +213,25 @@ class Ingests:
     async def find(self, scope: Scope, limit: int) -> list[Crawl]:
         """Newest first."""
         jobs = await self._jobs.find(scope, kind=JobKind.INGEST, limit=max(1, min(limit or 20, 200)))
-        return [await self._crawl(job) for job in jobs]
+        found: list[Crawl] = []
+        for start in range(0, len(jobs), AT_ONCE):
+            found += await asyncio.gather(*(self._crawl(job) for job in jobs[start : start + AT_ONCE]))
+        return found
 
     async def watch(self, id: str, scope: Scope) -> AsyncGenerator[Crawl, None]:
         """The ingest now, after each change, and at its end."""
         shown: Crawl | None = None
         while True:
+            began = time.monotonic()
             now = await self.get(id, scope)
+            took = time.monotonic() - began
             if now != shown:
                 yield now
                 shown = now
             if now.state.ended:
                 return
-            await asyncio.sleep(WATCH_EVERY)
+            # An ingest of a thousand sources takes a while to look at: less often, then.
+            await asyncio.sleep(max(WATCH_EVERY, 4 * took))
 
     async def cancel(self, id: str, scope: Scope) -> Crawl:
         """What is queued ends at once, what is running is asked to; what came in stays."""
@@ -290,10 +281,11 @@ class Ingests:
         waiting = sum(counts.get((JobKind.FEATURIZE, state), 0) for state in _ACTIVE)
         indexed = counts.get((JobKind.FEATURIZE, JobState.DONE), 0)
         broken = counts.get((JobKind.FEATURIZE, JobState.FAILED), 0)
+        sources = await self._sources.named({child.target for child in children})
         failures: list[Failure] = []
         shown = []
         for child in children:
-            source = await self._sources.get(child.target)
+            source = sources.get(child.target)
             address = source.address if source is not None else "a source that was deleted"
             progress = child.progress or Progress()
             shown.append(
@@ -339,6 +331,24 @@ class Ingests:
             for each in jobs
             if each.target in documents
         ]
+
+
+def _as_asked(known: Source, spec: SourceSpec) -> Source:
+    """What is known of a source, as it is to be from now on. InvalidInput."""
+    kind, options = check_kind(spec.kind), _options(spec.options)
+    if spec.every is not None and not (math.isfinite(spec.every) and spec.every >= SOONEST):
+        raise InvalidInput(f"every is a number of seconds, {SOONEST:.0f} at least.", param="every")
+    if spec.watch and not (is_local(known.address) and kind is not SourceKind.GIT):
+        raise InvalidInput("Only a folder or file of the machine's own is watched: use every.", param="watch")
+    notes = {name: value for name, value in known.options.items() if name in kinds.notes()}
+    said = {name: value for name, value in known.options.items() if name not in kinds.notes()}
+    if said != options or (kind is not None and kind is not known.kind):
+        notes = {}
+        known = replace(known, kind=kind)
+    due = None
+    if spec.every is not None:
+        due = time.time() if known.crawled_at is None else known.crawled_at + spec.every
+    return replace(known, options={**options, **notes}, every=spec.every, watch=spec.watch, due_at=due)
 
 
 def _ingest_id(author: str, key: str) -> str:

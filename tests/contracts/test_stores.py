@@ -22,6 +22,8 @@ async def test_sources(sources: Sources) -> None:
     assert await sources.get("a") == full
     assert await sources.get("b") == plain
     assert await sources.get("missing") is None
+    assert await sources.named(["b", "missing", "a"]) == {"a": full, "b": plain}
+    assert await sources.named([]) == {}
     assert [each.id for each in await sources.find(EVERYONE)] == ["a", "b", "c"]
     assert [each.id for each in await sources.find(EVERYONE, "beta")] == ["c"]
     assert await sources.find(Scope(authors=("beta",)), "alpha") == []
