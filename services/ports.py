@@ -443,7 +443,10 @@ class LanguageModel(Protocol):
 class Journal(Protocol):
     """Every generation, as it was asked, made and judged."""
 
-    async def save(self, generation: Generation) -> None: ...
+    async def save(self, generation: Generation) -> None:
+        """Add it, or put it in the place of the one with its id; without the text of documents that were redacted
+        since it was begun, by whatever process."""
+        ...
 
     async def get(self, id: str) -> Generation | None: ...
 
@@ -470,7 +473,8 @@ class Journal(Protocol):
 
     async def redact(self, document_id: str) -> int:
         """Take the document's passages, its citations, and the prompt and answer that hold its text, from every
-        entry, and its quotations from other entries of the same key that hold them (later turns); how many."""
+        entry, and its quotations from other entries of the same key that hold them (later turns); how many. Entries
+        that were begun before and are saved later come to the same."""
         ...
 
     async def close(self) -> None: ...

@@ -9,6 +9,7 @@ revision that they read, and reads again where it is no longer the newest.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +18,16 @@ from pymongo import ASCENDING, DESCENDING, IndexModel
 from pymongo.asynchronous.cursor import AsyncCursor
 
 from services.adapters.mongodb import ATTEMPTS, Adapter, Database, Record, Step, busy, moment, translating, upsert
-from services.adapters.records import cited_documents, packed_entry, quotations, redacted, unpacked_entry, unquoted
+from services.adapters.records import (
+    APART,
+    STREAMS,
+    cited_documents,
+    packed_entry,
+    quotations,
+    redacted,
+    unpacked_entry,
+    unquoted,
+)
 from services.domain import Feedback, Generation, Scope
 from services.errors import NotFound
 from services.ports import Journal
@@ -38,6 +48,8 @@ STEPS: Sequence[Step] = (
         )
     },
     {"generations": (IndexModel([("trace", ASCENDING), *_NEWEST]),)},
+    # which documents were redacted lately: answers that were begun before may still come
+    {"redactions": (IndexModel([("at", ASCENDING)]),)},
 )
 
 
@@ -49,6 +61,7 @@ class MongodbJournal(Adapter):
     def __init__(self, database: Database) -> None:
         super().__init__(database)
         self._generations = database.collection("generations")
+        self._redactions = database.collection("redactions")
 
     @translating
     async def save(self, generation: Generation) -> None:
@@ -62,6 +75,10 @@ class MongodbJournal(Adapter):
         }
         change = {"$set": record, "$inc": {"revision": 1}, "$setOnInsert": {"number": moment()}}
         await upsert(self._generations, {"_id": generation.id}, change)
+        if record["documents"]:
+            lately = {"_id": {"$in": record["documents"]}, "at": {"$gte": generation.created_at - APART}}
+            for redaction in await self._redactions.find(lately).to_list():
+                await self._redact(redaction["_id"])
 
     @translating
     async def get(self, id: str) -> Generation | None:
@@ -139,6 +156,13 @@ class MongodbJournal(Adapter):
 
     @translating
     async def redact(self, document_id: str) -> int:
+        now = time.time()
+        await self._redactions.delete_many({"at": {"$lt": now - STREAMS}})
+        # First: an answer that is saved from now on finds it, one saved before is found below.
+        await upsert(self._redactions, {"_id": document_id}, {"$set": {"at": now}})
+        return await self._redact(document_id)
+
+    async def _redact(self, document_id: str) -> int:
         texts: dict[str, set[str]] = {}
         async for records in _some(self._generations.find({"documents": document_id}, {"entry": 1})):
             for entry in await asyncio.to_thread(_unpacked, [record["entry"] for record in records]):

@@ -8,6 +8,7 @@ An entry is kept as compressed JSON, with columns beside it for what it is found
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,16 @@ from typing import cast
 
 import apsw
 
-from services.adapters.records import cited_documents, packed_entry, quotations, redacted, unpacked_entry, unquoted
+from services.adapters.records import (
+    APART,
+    STREAMS,
+    cited_documents,
+    packed_entry,
+    quotations,
+    redacted,
+    unpacked_entry,
+    unquoted,
+)
 from services.adapters.sqlite import Database, Step
 from services.domain import Feedback, Generation, Scope
 from services.errors import NotFound
@@ -42,6 +52,10 @@ STEPS: Sequence[Step] = (
     ALTER TABLE generations ADD COLUMN trace TEXT NOT NULL DEFAULT '';
     CREATE INDEX generations_of_trace ON generations (trace, created_at, number) WHERE trace <> '';
     """,
+    """
+    -- which documents were redacted lately: answers that were begun before may still come
+    CREATE TABLE redactions (document_id TEXT PRIMARY KEY, at REAL NOT NULL) WITHOUT ROWID;
+    """,
 )
 
 
@@ -58,7 +72,7 @@ class SqliteJournal:
         authors = json.dumps(generation.authors, ensure_ascii=False)
         documents = cited_documents(generation)
 
-        def write(connection: apsw.Connection) -> None:
+        def write(connection: apsw.Connection) -> list[str]:
             number = connection.execute(
                 """INSERT INTO generations (id, key_id, created_at, authors, trace, entry) VALUES (?, ?, ?, ?, ?, ?)
                    ON CONFLICT (id) DO UPDATE SET key_id = excluded.key_id, created_at = excluded.created_at,
@@ -69,8 +83,14 @@ class SqliteJournal:
             connection.executemany(
                 "INSERT INTO generation_documents VALUES (?, ?)", [(document, number) for document in documents]
             )
+            rows = connection.execute(
+                "SELECT document_id FROM redactions WHERE document_id IN (SELECT value FROM json_each(?)) AND at >= ?",
+                (json.dumps(list(documents)), generation.created_at - APART),
+            )
+            return [cast(str, document) for (document,) in rows]
 
-        await self._database.write(write)
+        for document in await self._database.write(write):
+            await self._redact(document)
 
     async def get(self, id: str) -> Generation | None:
         packed = await self._database.read(
@@ -137,6 +157,16 @@ class SqliteJournal:
         return await self._database.write(write)
 
     async def redact(self, document_id: str) -> int:
+        def mark(connection: apsw.Connection) -> None:
+            now = time.time()
+            connection.execute("DELETE FROM redactions WHERE at < ?", (now - STREAMS,))
+            connection.execute("INSERT OR REPLACE INTO redactions VALUES (?, ?)", (document_id, now))
+
+        # First: an answer that is saved from now on finds it, one saved before is found below.
+        await self._database.write(mark)
+        return await self._redact(document_id)
+
+    async def _redact(self, document_id: str) -> int:
         def write(connection: apsw.Connection) -> int:
             rows = connection.execute(
                 """SELECT number, entry FROM generation_documents JOIN generations USING (number)

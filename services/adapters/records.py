@@ -126,6 +126,12 @@ def _filter(values: Mapping[str, Any]) -> Filter:
     return Filter(**given)
 
 
+STREAMS = 3600.0
+"""Seconds for which it is remembered that a document was redacted: longer than any answer takes."""
+APART = 5.0
+"""Seconds by which the clocks of two machines may differ."""
+
+
 def cited_documents(generation: Generation) -> set[str]:
     """Ids of those whose text the entry holds."""
     given = {passage.document_id for passage in generation.passages}

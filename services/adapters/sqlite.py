@@ -283,9 +283,11 @@ class _File:
         if not self._pending:
             return
         done: list[tuple[Future[object], object]] = []
+        begun = False
         try:
             connection = self._connection(writing=True)
             connection.execute("BEGIN IMMEDIATE")
+            begun = True
             end = time.monotonic() + GROUP_SECONDS
             while self._pending:
                 fn, future = self._pending.popleft()
@@ -295,15 +297,16 @@ class _File:
                     break
             connection.execute("COMMIT")
         except (apsw.Error, TwinError) as error:
-            # Not begun or not committed: none of it is written. Those still waiting have waited as long; they are taken
-            # before anyone is told, for who is told may write again, and that write has not waited at all.
+            # Not begun or not committed: none of it is written. Where it was not begun, those still waiting have waited
+            # as long; they are taken before anyone is told, for who is told may write again, and that write has not
+            # waited at all. Where it was, they have their turn: what one of them is too large for may hold them.
             failure = _translated(error)
             opened: apsw.Connection | None = getattr(self._local, "connection", None)
             if opened is not None and opened.in_transaction:
                 with contextlib.suppress(apsw.Error):
                     opened.execute("ROLLBACK")
             failed = [future for future, _ in done]
-            while not done and self._pending:
+            while not begun and self._pending:
                 _, future = self._pending.popleft()
                 if future.set_running_or_notify_cancel():
                     failed.append(future)

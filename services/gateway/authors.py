@@ -6,6 +6,7 @@ Comes in: a name. Goes out: counts, a deletion that reaches everywhere. Does not
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator, Collection, Sequence
 
 from starlette.responses import Response
 
@@ -36,17 +37,18 @@ async def delete(call: TheCall, name: str) -> Response:
     """Delete an author with everything of theirs: documents, sources, chunks, and their text in the journal."""
     if not call.scope.allows(name):
         raise NotFound("There is no such author, or not for this key.", param="name")
-    ids = [id async for id in _documents(call, name)]
-    redacted = await _redact(call, ids)
+    known = {id async for id in _documents(call, name, (None, "deleted"))}
+    redacted = await _redact(call, known)
     gone = await call.parts.crawler.delete_author(name, call.scope)
-    redacted += await _redact(call, ids)
+    # Looked up again: one that came in or was indexed meanwhile may have been in none of the pages.
+    redacted += await _redact(call, known | {id async for id in _documents(call, name, ("deleted",))})
     call.parts.names.forget()
     await call.audit("author.delete", name, f"{gone.documents} documents")
     return answer({"id": name, "deleted": True, "documents": gone.documents, "redacted": redacted})
 
 
-async def _documents(call: TheCall, author: str):  # type: ignore[no-untyped-def]
-    for state in (None, "deleted"):
+async def _documents(call: TheCall, author: str, states: Sequence[str | None]) -> AsyncIterator[str]:
+    for state in states:
         cursor = ""
         while True:
             documents, cursor = await call.parts.crawler.list_documents(
@@ -58,7 +60,7 @@ async def _documents(call: TheCall, author: str):  # type: ignore[no-untyped-def
                 break
 
 
-async def _redact(call: TheCall, ids: list[str]) -> int:
+async def _redact(call: TheCall, ids: Collection[str]) -> int:
     free = asyncio.Semaphore(_AT_ONCE)
 
     async def one(id: str) -> int:

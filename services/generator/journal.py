@@ -21,9 +21,6 @@ log = structlog.get_logger()
 
 SWEEP = 3600.0
 """Seconds between looks for entries that are too old."""
-REMEMBERED = 3600.0
-"""Seconds for which a redacted document's answers that were still streaming are redacted when they end: longer than
-any answer takes."""
 
 
 class Record:
@@ -31,7 +28,6 @@ class Record:
         self._journal = journal
         self._retention = retention
         self._saving: set[asyncio.Task[None]] = set()
-        self._redacted: dict[str, float] = {}
         self._sweeping: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -77,18 +73,14 @@ class Record:
         await self._journal.delete([id])
 
     async def redact(self, document_id: str) -> int:
-        """Take a document's text from every entry, those of answers that are still streaming included."""
-        now = time.monotonic()
-        self._redacted = {id: at for id, at in self._redacted.items() if now - at < REMEMBERED}
-        self._redacted[document_id] = now
+        """Take a document's text from every entry, those of answers that are still streaming, here or in another
+        process, included: the store takes it from them when they come."""
         await self._saved()
         return await self._journal.redact(document_id)
 
     async def _save(self, generation: Generation) -> None:
         try:
             await self._journal.save(generation)
-            for document_id in {passage.document_id for passage in generation.passages} & self._redacted.keys():
-                await self._journal.redact(document_id)
         except TwinError as error:
             # The answer has been given: that the journal is away must not take it back.
             log.error("answer not kept", generation=generation.id, code=error.code)
@@ -99,8 +91,9 @@ class Record:
         task.add_done_callback(self._saving.discard)
 
     async def _saved(self) -> None:
+        # Not gathered: a reader that is cancelled would cancel what others wait for to be written.
         if self._saving:
-            await asyncio.gather(*self._saving)
+            await asyncio.wait(set(self._saving))
 
     async def _sweep(self) -> None:
         while True:

@@ -96,7 +96,9 @@ class Pool:
         for replica in self._replicas.values():
             try:
                 await self._prove(replica)
-            except Unavailable as error:
+            except Misconfigured:
+                raise
+            except TwinError as error:
                 log.warning("engine away", engine=_shown(replica.url), error=error.message)
         self._looking = asyncio.create_task(self._look())
 
@@ -170,14 +172,10 @@ class Pool:
                     return replica
                 try:
                     await self._prove(replica)
-                except Unavailable as error:
+                except TwinError as error:
                     tried.replicas.add(id(replica))
-                    tried.error = tried.error or error
+                    tried.error = error if isinstance(error, Misconfigured) else tried.error or error
                     break  # the order has changed
-                except Misconfigured as error:
-                    tried.replicas.add(id(replica))
-                    tried.error = error
-                    break
                 else:
                     return replica
             else:

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import textwrap
+import threading
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future
 from pathlib import Path
@@ -234,6 +235,23 @@ def test_a_write_after_a_failed_one_has_its_own_turn(tmp_path: Path, monkeypatch
         other.close()
     finally:
         sqlite._release(file)
+
+
+async def test_a_write_too_large_fails_alone(tmp_path: Path, database: Database) -> None:
+    """Where a full disk takes a transaction back, what only waited beside the write that was too large is written."""
+    await database.write(lambda connection: connection.pragma("max_page_count", 200))
+    go = threading.Event()
+    busy = asyncio.ensure_future(database.write(lambda connection: go.wait(60)))
+    large = asyncio.ensure_future(
+        database.write(lambda connection: connection.execute("INSERT INTO notes VALUES (zeroblob(2000000))") and None)
+    )
+    small = [asyncio.ensure_future(database.write(add(str(n)))) for n in range(3)]
+    await asyncio.sleep(0.1)  # past the time in which the first would take more in
+    go.set()
+    with pytest.raises(Unavailable, match="full"):
+        await large
+    await asyncio.gather(busy, *small)
+    assert await notes(database) == ["0", "1", "2"]
 
 
 async def test_a_cancelled_caller_leaves_no_half(database: Database) -> None:

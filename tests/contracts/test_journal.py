@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 import zlib
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -195,6 +196,27 @@ async def test_redaction_takes_the_text_of_a_deleted_document(journal: Journal) 
     last = await journal.get("old 0")
     assert last is not None
     assert not last.passages
+
+
+@pytest.mark.promise(2)
+async def test_redaction_reaches_answers_that_come_later(journal: Journal, store_url: str, tmp_path: Path) -> None:
+    """An answer that was begun before a document was redacted and is saved after, by whatever process, holds nothing of
+    the document; one begun after, of the document brought in again, is kept as it is."""
+    other: Journal = await open_adapter("journal", store_url, tmp_path)
+    try:
+        assert await other.redact("gone") == 0
+    finally:
+        await other.close()
+    now = time.time()
+    await journal.save(generation("streamed", now - 60.0, ("gone", "kept")))
+    found = await journal.get("streamed")
+    assert found is not None
+    assert found.redacted
+    assert [each.document_id for each in found.passages] == ["kept"]
+    assert "SECRET" not in found.prompt + found.answer
+    again = generation("again", now + 60.0, ("gone",))
+    await journal.save(again)
+    assert await journal.get("again") == again
 
 
 @pytest.mark.promise(2)

@@ -38,12 +38,16 @@ class Engine:
     written: int = 0
     """Pieces, of all answers."""
     base: str = ""
+    listed: int = 200
+    """The status of its list of models."""
 
     @property
     def url(self) -> str:
         return f"openai+{self.base}/v1?model=stub"
 
     async def list(self, request: Request) -> Response:
+        if self.listed != 200:
+            return Response(status_code=self.listed)
         return JSONResponse({"object": "list", "data": [{"id": name, "object": "model"} for name in self.models]})
 
     async def complete(self, request: Request) -> Response:

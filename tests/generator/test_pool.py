@@ -117,6 +117,17 @@ async def test_a_dead_one_is_left_out_and_comes_back(
             await asyncio.sleep(0.05)
 
 
+@pytest.mark.parametrize("status", [429, 503, 504])
+async def test_one_that_cannot_be_proven_fails_nothing(stack: AsyncExitStack, tmp_path: Path, status: int) -> None:
+    """Whatever a replica says when it is asked for its model, at the start or later, the other one answers."""
+    ill = await stack.enter_async_context(engine.running(named("ill"), listed=status))
+    well = await stack.enter_async_context(engine.running(named("well")))
+    made = await pooled(stack, [ill, well], tmp_path)
+    for replica in made._replicas.values():
+        replica.out_until = 0.0  # its pause is over: who asks next proves it
+    assert {await answer(made, text) for text in map(str, range(10))} == {"well"}
+
+
 async def test_an_answer_that_broke_off_is_not_told_twice(stack: AsyncExitStack, tmp_path: Path) -> None:
     """Once a token was given the failure is the caller's to see: another replica would say it otherwise."""
 
