@@ -341,7 +341,8 @@ class Indexes(Protocol):
         ...
 
     async def update(self, manifest: Manifest) -> None:
-        """Write state and thresholds. Making one live retires the one that was, atomically."""
+        """Write state and thresholds. Making one live retires the one that was, atomically; Conflict for one that was
+        retired: who writes its thresholds has read it before the switch."""
         ...
 
     async def drop(self, name: str) -> None:

@@ -176,8 +176,11 @@ class SqliteIndexes:
 
     async def update(self, manifest: Manifest) -> None:
         def write(connection: apsw.Connection) -> None:
-            _number(connection, manifest.name)
+            number = _number(connection, manifest.name)
             if manifest.state == "live":
+                state = connection.execute("SELECT state FROM index_generations WHERE number = ?", (number,)).get
+                if state == "retired":
+                    raise Conflict(f"{manifest.name} is not live any more: another index has taken its place.")
                 _retire(connection, manifest.name)
             connection.execute(
                 "UPDATE index_generations SET state = ?, manifest = ? WHERE name = ?",

@@ -398,6 +398,8 @@ class WeaviateIndexes:
         if found is None:
             raise _no_index(manifest.name)
         if manifest.state == "live":
+            if found.manifest.state == "retired":
+                raise Conflict(f"{manifest.name} is not live any more: another index has taken its place.")
             await self._make_live(manifest, found.number)
             return
         await self._write(manifest, found.number, manifest.state)

@@ -107,6 +107,7 @@ class Featurizer:
             handled = {each.manifest.name for each in current}
             works = _Works(await self._wanted(leases, current))
             await self._bring_in(current, works, handled)
+            await self._see_to_others(leases, works, current[0])
         except NotFound as error:
             names = {each.manifest.name for each in await self._generations.current()}
             if handled <= names:
@@ -116,6 +117,23 @@ class Featurizer:
         except TwinError as error:
             await self._say(leases, error)
             raise
+
+    async def _see_to_others(self, leases: Sequence[Lease], works: _Works, live: Generation) -> None:
+        """Jobs of the same work as one of these, asked for by another parent: done where it is, and else, where that
+        one was cancelled or lost, for the next call."""
+        others = [each for each in leases if not each.ended and not each.lost and not works.has(each)]
+        found = await self._documents.get({each.job.target for each in others}) if others else {}
+        for lease in others:
+            document = found.get(lease.job.target)
+            if (
+                document is None
+                or document.version != lease.job.version
+                or document.deleted_at
+                or document.duplicate_of
+            ):
+                continue
+            if not _holds(document, lease.job.version, live.manifest.fingerprint):
+                await lease.give_back()
 
     async def _say(self, leases: list[Lease], error: TwinError) -> None:
         """End a job that was worked on alone and failed for good, and write the reason into the document."""
@@ -314,6 +332,9 @@ class _Works:
 
     def __init__(self, wanted: Sequence[tuple[Lease, Document]]) -> None:
         self.of = {document.id: (lease, document) for lease, document in wanted}
+
+    def has(self, lease: Lease) -> bool:
+        return any(each is lease for each, _ in self.of.values())
 
     def all(self) -> list[tuple[Lease, Document]]:
         return [each for each in self.of.values() if not each[0].ended and not each[0].lost]

@@ -14,10 +14,13 @@ from dataclasses import dataclass
 import structlog
 
 from services.domain import EncoderIdentity, Manifest
-from services.errors import Conflict, Misconfigured
+from services.errors import Conflict, Misconfigured, TwinError
 from services.feature.chunk import CHUNKER
 from services.feature.clean import CLEANER
 from services.ports import Encoder, Index, Indexes
+
+AWAY = 10.0
+"""Seconds for which an encoder that could not be opened is not tried again."""
 
 _log = structlog.get_logger(__name__)
 
@@ -39,6 +42,8 @@ class Generations:
         self._open_encoder = open_encoder
         self._encoders: dict[EncoderIdentity, Encoder] = {target.identity: target}
         self._opened: dict[str, Generation] = {}
+        self._away: dict[str, float] = {}
+        """Generation → until when it is left out."""
         self._opening = asyncio.Lock()
 
     async def start(self) -> Manifest:
@@ -69,14 +74,43 @@ class Generations:
         )
 
     async def current(self) -> list[Generation]:
-        """The live generation first, then those being built. Conflict where none is live yet."""
+        """The live generation first, then those being built, but for one whose encoder is away: the live one must not
+        wait for it, and whoever builds it finds what came meanwhile. Conflict where none is live yet."""
+        live, *building = await self._written()
+        async with self._opening:
+            found = [await self._open(live)]
+            for manifest in building:
+                if self._away.get(manifest.name, 0.0) > time.monotonic():
+                    continue
+                try:
+                    found.append(await self._open(manifest))
+                except TwinError as error:
+                    self._away[manifest.name] = time.monotonic() + AWAY
+                    _log.warning("index.left_out", index=manifest.name, error=error.message)
+            self._opened = {each.manifest.name: each for each in found}
+        return found
+
+    async def building(self, name: str) -> Generation | None:
+        """The generation of this name, where it is being built. What its encoder raises."""
+        manifests = {each.name: each for each in await self._written()}
+        if name not in manifests or manifests[name].state == "live":
+            return None
+        async with self._opening:
+            self._opened[name] = found = await self._open(manifests[name])
+            self._away.pop(name, None)
+        return found
+
+    async def all_indexes(self) -> list[Index]:
+        """Of every generation that is written to. To take something out of one no encoder is needed."""
+        names = [each.name for each in await self._written()]
+        return [self._opened[name].index if name in self._opened else await self.indexes.open(name) for name in names]
+
+    async def _written(self) -> list[Manifest]:
+        """The live one first."""
         manifests = [each for each in await self.indexes.manifests() if each.state in ("live", "building")]
         if not manifests or manifests[0].state != "live":
             raise Conflict("There is no live index yet: the feature service makes one when it starts.")
-        async with self._opening:
-            found = [await self._open(each) for each in manifests]
-            self._opened = {each.manifest.name: each for each in found}
-        return found
+        return manifests
 
     async def _open(self, manifest: Manifest) -> Generation:
         known = self._opened.get(manifest.name)

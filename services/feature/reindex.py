@@ -54,7 +54,7 @@ class Reindexer:
 
     async def request(self) -> Job:
         """The job that makes the index anew by the settings: the one under way, or a new one. Where the live index is
-        as the settings say, a job that is done."""
+        as the settings say, a job that is done, and what an earlier one left half made is dropped."""
         under_way = await self._jobs.find(
             EVERYONE, kind=JobKind.REINDEX, states=(JobState.QUEUED, JobState.RUNNING), limit=1
         )
@@ -73,6 +73,9 @@ class Reindexer:
                 state=JobState.DONE,
                 progress=Progress(current="The index is as the settings say."),
             )
+            for each in manifests:
+                if each.state == "building":
+                    await self._generations.indexes.drop(each.name)
             await self._jobs.put([done])
             return done
         begun = next((each for each in manifests if each.state == "building"), None)
@@ -110,8 +113,7 @@ class Reindexer:
             await self._generations.indexes.create(self._generations.proposal(name))
         if name not in manifests or manifests[name].state == "building":
             await self._fill(lease, name)
-        _, *rest = await self._generations.current()
-        target = next((each for each in rest if each.manifest.name == name), None)
+        target = await self._generations.building(name)
         if target is not None:
             await self._generations.indexes.update(replace(target.manifest, state="live"))
             _log.info("reindex.switched", index=name)
@@ -124,10 +126,10 @@ class Reindexer:
     async def _fill(self, lease: Lease, name: str) -> None:
         """Pass over all documents until the new generation has every version that the live one has."""
         for _ in range(ROUNDS):
-            found = [each for each in await self._generations.current() if each.manifest.name == name]
-            if not found:
+            generation = await self._generations.building(name)
+            if generation is None:
                 raise Conflict("The new index was dropped meanwhile: ask for a reindex again.")
-            if await self._pass(lease, found[0]) == 0:
+            if await self._pass(lease, generation) == 0:
                 return
         _log.warning("reindex.still_changing", index=name, say="Switched; what came last follows.")
 

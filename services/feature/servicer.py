@@ -98,8 +98,12 @@ class FeatureServicer:
         return t.Empty()
 
     async def delete(self, leases: list[Lease]) -> None:
-        """What delete jobs ask for."""
-        await take_away(self._documents, self._generations, {lease.job.target for lease in leases})
+        """What delete jobs ask for, but for documents that were brought in again since."""
+        ids = {lease.job.target for lease in leases}
+        for document in (await self._documents.get(ids)).values():
+            if document.deleted_at is None and document.duplicate_of is None:
+                ids.discard(document.id)
+        await take_away(self._documents, self._generations, ids)
 
     async def reindex(self, request: f.ReindexRequest) -> f.ReindexJob:
         job = await self._reindexer.request()

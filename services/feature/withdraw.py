@@ -22,8 +22,8 @@ async def take_away(documents: Documents, generations: Generations, ids: Collect
     wanted = list(ids)
     while wanted:
         found = await documents.get(wanted)
-        for generation in await generations.current():
-            await generation.index.delete(wanted)
+        for index in await generations.all_indexes():
+            await index.delete(wanted)
         wanted = []
         for document in found.values():
             if document.indexed_version is None and document.chunks == 0:

@@ -432,6 +432,9 @@ async def test_generations_stand_beside_each_other(indexes: Indexes) -> None:
     live = replace(second, state="live", thresholds=Thresholds(0.4, 0.6, "test"))
     await indexes.update(live)
     assert await indexes.manifests() == [live, replace(MANIFEST, state="retired")]
+    with pytest.raises(Conflict):
+        await indexes.update(replace(MANIFEST, state="live"))
+    assert await indexes.manifests() == [live, replace(MANIFEST, state="retired")]
     await indexes.drop("first")
     await indexes.drop("first")
     assert await indexes.manifests() == [live]

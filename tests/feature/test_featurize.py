@@ -262,3 +262,20 @@ async def test_work_that_a_dead_worker_holds_is_done_for_who_asks_again(world: W
     assert len(world.encoder.encoded) == (await world.get(document.id)).chunks
     await world.check_indexed(await world.get(document.id))
     assert await world.ask(document, parent="third") == held
+
+
+@pytest.mark.promise(1)
+async def test_two_ingests_of_one_document_in_one_batch(world: World) -> None:
+    """One of them is cancelled while both are worked on together: the other's job is not done before the document is
+    searchable."""
+    document = await world.add("one", TEXT)
+    await world.ask(document, parent="first")
+    await world.ask(document, parent="second")
+    first, second = sorted(await world.claim(), key=lambda lease: lease.job.parent or "")
+    first.cancel_requested = True
+    await world.featurizer.handle([first, second])
+    await second.done()
+    assert await world.jobs.counts("second") == {(JobKind.FEATURIZE, JobState.QUEUED): 1}
+    await world.work()
+    assert await world.jobs.counts("second") == {(JobKind.FEATURIZE, JobState.DONE): 1}
+    await world.check_indexed(await world.get(document.id))

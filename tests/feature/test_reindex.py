@@ -12,6 +12,7 @@ import pytest
 from services.domain import EVERYONE, Job, JobKind, JobState
 from services.errors import Cancelled
 from services.feature import featurize, generations
+from services.feature.embed import Work, bring_in
 from services.feature.withdraw import take_away
 from services.ports import DocumentQuery, Encoder
 from tests.feature.test_featurize import TEXT
@@ -53,6 +54,36 @@ async def test_the_manifest_decides_until_a_reindex(other: World) -> None:
     assert (live.encoder.identity.url, rest) == ("hashing://32", [])
     await other.bring("new", TEXT)
     assert other.encoder.encoded == []
+
+
+@pytest.mark.promise(5)
+async def test_one_whose_encoder_is_away_holds_nothing_up(tmp_path: Path) -> None:
+    """A reindex was given up because its encoder's server is gone: documents come in and go, out of the half-made index
+    too, the service starts, and asking for a reindex by the settings of before drops what is left of it."""
+    world = await open_world(tmp_path)
+    gone = await world.bring("gone", TEXT)
+    live = (await world.generations.current())[0].manifest
+    away = replace(live.encoder, url="tei+http://127.0.0.1:9", revision="of another")
+    manifest = replace(live, name="g2", encoder=away, state="building")
+    await world.indexes.create(manifest)
+    half_made = generations.Generation(manifest, await world.indexes.open("g2"), world.encoder)
+
+    async def texts() -> AsyncIterator[list[Work]]:
+        yield [Work(gone, gone.version, TEXT, "")]
+
+    await bring_in(half_made, texts(), lambda done: featurize.publish_beside(world.documents, half_made, done))
+    assert await half_made.index.known(gone.id)
+    new = await world.bring("new", f"{TEXT} Of another kind.")
+    await world.check_indexed(gone, new)
+    await world.documents.save(replace(await world.get(gone.id), deleted_at=1.0))
+    await take_away(world.documents, world.generations, [gone.id])
+    assert not await half_made.index.known(gone.id)
+    await world.close()
+    world = await open_world(tmp_path)
+    await world.check_indexed(new)
+    assert (await world.reindexer.request()).state is JobState.DONE
+    assert [each.name for each in await world.indexes.manifests()] == [live.name]
+    await world.close()
 
 
 @pytest.mark.promise(5)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 from twin.v1 import feature_pb2
 
 from services import clients, rpc
-from services.domain import EVERYONE, Document, JobKind, JobState, SourceKind, document_id
+from services.domain import EVERYONE, Document, Job, JobKind, JobState, SourceKind, digest, document_id
 from services.errors import InvalidInput, NotFound, Overloaded
 from services.feature.bootstrap import Feature, Settings, build
 from services.feature.reconcile import sweep
@@ -73,6 +74,23 @@ async def test_delete(world: World, serving: clients.Feature) -> None:
         await serving.delete_document(id)
     assert await world.everything() == []
     assert (await world.get(document.id)).indexed_version is None
+
+
+@pytest.mark.promise(2)
+async def test_an_old_deletion_leaves_what_lives(world: World) -> None:
+    """A deletion that waited for the index comes to a document that was brought in again since: it stays searchable."""
+    document = await world.bring("again", TEXT)
+    gone = await world.bring("gone", f"{TEXT} It goes.")
+    await world.documents.save(replace(gone, deleted_at=1.0))
+    now = time.time()
+    await world.jobs.put(
+        [
+            Job(digest("delete", each), JobKind.DELETE, "", each, created_at=now, updated_at=now)
+            for each in (document.id, gone.id)
+        ]
+    )
+    await world.servicer.delete(await world.claim(JobKind.DELETE))
+    await world.check_indexed(document)
 
 
 @pytest.mark.promise(2)
