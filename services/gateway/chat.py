@@ -6,6 +6,7 @@ Does not know: how answers are made.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from typing import Any
@@ -171,6 +172,7 @@ async def _stream(
     }
     used = Usage(0, 0)
     failed = False
+    numbers = itertools.count()
 
     def chunk(delta: dict[str, Any], twin: dict[str, Any] | None = None, finish: str | None = None) -> bytes:
         # Each chunk has its choice, even one that brings only what is Twin's: clients read choices[0] unasked.
@@ -187,7 +189,9 @@ async def _stream(
             case Delta():
                 return chunk({"content": event.text})
             case Citation():
-                return chunk({"annotations": [openai.annotation(event)]}, {"citation": shapes.citation(event)})
+                # By its index a client puts the items of a list together that come one by one.
+                annotation = {"index": next(numbers), **openai.annotation(event)}
+                return chunk({"annotations": [annotation]}, {"citation": shapes.citation(event)})
             case Support():
                 return chunk({}, {"support": shapes.support(event)})
             case Usage():

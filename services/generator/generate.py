@@ -44,7 +44,7 @@ from services.domain import (
     Usage,
     digest,
 )
-from services.errors import Forbidden, Internal, InvalidInput, TwinError
+from services.errors import Forbidden, Internal, InvalidInput, TooLarge, TwinError
 from services.generator import conversation, prompt, quoted, quotes, written
 from services.generator.admission import Admission
 from services.generator.conversation import Talk
@@ -275,7 +275,7 @@ class Generate:
         if found.evidence is Evidence.NONE or not answer.passages:
             answer.evidence = Evidence.NONE
             yield self._started(answer, found.notices)
-            for event in quoted.declined(answer.passages):
+            for event in quoted.declined(answer.passages, found.filter):
                 yield event
             return
         if answer.model is None:
@@ -302,18 +302,21 @@ class Generate:
         scope, filter = request.scope, request.filter
         if request.author is not None:
             scope = Scope(authors=(request.author,))
-        return await self._retriever.search(
-            SearchRequest(
-                query=request.messages[-1].content,
-                scope=scope,
-                k=self._budget.passages if request.k is None else request.k,
-                filter=filter,
-                history=_history(request.messages),
-                rewrite=request.rewrite,
-                rerank=request.rerank,
-                threshold=True,
-            )
+        wanted = SearchRequest(
+            query=request.messages[-1].content,
+            scope=scope,
+            k=self._budget.passages if request.k is None else request.k,
+            filter=filter,
+            history=_history(request.messages),
+            rewrite=request.rewrite,
+            rerank=request.rerank,
+            threshold=True,
         )
+        try:
+            return await self._retriever.search(wanted)
+        except (InvalidInput, TooLarge) as error:
+            # Here the question is the last of the messages.
+            raise type(error)(error.message, param="messages" if error.param == "query" else error.param) from error
 
     async def _written(
         self, answer: _Answer, model: LanguageModel, found: SearchResult
@@ -324,7 +327,7 @@ class Generate:
         messages, answer.passages = await prompt.fit(
             request.messages[-1].content,
             answer.passages,
-            _history(request.messages),
+            request.messages[:-1],
             request.author,
             count=model.count,
             tokens=model.window - sampling.max_tokens,
@@ -360,7 +363,8 @@ class Generate:
             tokens=model.window - self._sampling(answer).max_tokens,
             history_tokens=self._budget.history_tokens,
         )
-        messages = prompt.without_passages(answer.request.messages[-1].content, messages[1:-1])
+        wishes = [message for message in answer.request.messages[:-1] if message.role == "system"]
+        messages = prompt.without_passages(answer.request.messages[-1].content, [*wishes, *messages[1:-1]])
         answer.prompt, answer.evidence = _text(messages), Evidence.ANSWER
         yield self._started(answer)
         pieces = model.stream(messages, self._sampling(answer))

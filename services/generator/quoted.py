@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from services.domain import AnswerEvent, Citation, Delta, Evidence, Passage, Support, Verdict
+from services.domain import AnswerEvent, Citation, Delta, Evidence, Filter, Passage, Support, Verdict
 from services.generator.harmless import harmless, label
 from services.generator.quotes import Quotation
 from services.generator.segment import Kind, segments
@@ -88,9 +88,13 @@ def answer(evidence: Evidence, quotations: Sequence[Quotation], passages: Sequen
         yield Support(start, text.length, Verdict.QUOTED, 1.0)
 
 
-def declined(passages: Sequence[Passage]) -> Iterator[AnswerEvent]:
-    """The corpus does not speak of it: said so, and the nearest passages offered by title, each cited."""
+def declined(passages: Sequence[Passage], filter: Filter) -> Iterator[AnswerEvent]:
+    """The corpus does not speak of it: said so, and the nearest passages offered by title, each cited. Without any, it
+    was the filter that left nothing, or nothing is there."""
     text = _Growing()
+    if not passages and (asked := _said(filter)):
+        yield from text.plain(f"No document matches {asked}. Ask without it, or see what is there in the library.")
+        return
     if not passages:
         yield from text.plain(
             "There is nothing here to answer from yet. Bring documents in first: the page's library takes addresses "
@@ -106,6 +110,17 @@ def declined(passages: Sequence[Passage]) -> Iterator[AnswerEvent]:
         yield cite(number, passage, first, last, start, text.length)
         yield Support(start, text.length, Verdict.UNCHECKED, 0.0)
         yield text.grow("\n" if number < min(NEAREST, len(passages)) else "")
+
+
+def _said(filter: Filter) -> str:
+    named = {
+        "the author": filter.authors,
+        "the source": filter.sources,
+        "the language": filter.languages,
+        "since": (filter.since,) if filter.since else (),
+        "until": (filter.until,) if filter.until else (),
+    }
+    return ", ".join(f"{name} {', '.join(map(label, values))}" for name, values in named.items() if values)
 
 
 def said(message: str) -> Iterator[AnswerEvent]:

@@ -38,6 +38,8 @@ EMBEDDED_WORDS = 30
 """Sentences whose cosine is asked for: the most promising by words alone, as many as an encoder does in some 5 ms on
 a laptop. The others' cosine is estimated (`_ESTIMATE`). With 7 of 70 words answers held as many of the reference
 answers' words, and with none, where questions and texts share words; these are for those that don't."""
+FURNITURE_WORDS = 25
+"""Of a line, at most, that is taken for a page's furniture by its words: a longer one speaks of them."""
 CODE_LINES = 40
 """Of a code block that is quoted whole where code is asked for."""
 RELEVANT = 0.35
@@ -63,6 +65,13 @@ _SYMBOL = re.compile(r"[{}<>\\=\[\]();_\"|`/$]|--")
 _FINISHED = re.compile(r"[.!?;:…。！？)”\"'`*_]\W*$")
 _STOPPED = re.compile(r"[.!…。！]\W*$")
 _LEADING = re.compile(r":\W*$")
+_TOLD = re.compile(r"[.…。]\W*$")
+_FURNITURE = re.compile(
+    r"©|\(c\)\s*(?:19|20)\d\d|\ball rights reserved\b|^\W*(?:image|photo|picture|figure|illustration|credits?)s?\s+"
+    r"(?:by|from|via|courtesy|source)\b|\breferral link\b|^\W*(?:subscribe|sign (?:up|in)|start writing|get the app)\b",
+    re.IGNORECASE,
+)
+"""What stands on a page beside its text, and says nothing of it."""
 _ASKING = re.compile(r"[?？]\W*$")
 _CLAUSE = re.compile(r"[,;:–—)](?=\s)")
 _ASKS_CODE = re.compile(
@@ -155,7 +164,8 @@ def _units(passages: Sequence[Passage], asks_code: bool, wanted: frozenset[str])
                 spare.append(unit)
                 continue
             listed = segment.kind in (Kind.ITEM, Kind.ROW, Kind.CODE) or unit.lead is not None
-            fragment = unit.words < 4 and not listed and not _STOPPED.search(text)
+            fragment = unit.words < 4 and not listed and not _TOLD.search(text)
+            fragment = fragment or (unit.words <= FURNITURE_WORDS and _FURNITURE.search(text) is not None)
             repeats_heading = unit.terms <= heading and not _STOPPED.search(text)
             (spare if (fragment or repeats_heading) and not small else found).append(unit)
     units = found or spare

@@ -54,6 +54,22 @@ _LABEL_WORDS = 5
 _LABEL_STOP = re.compile(r"[.!?;,…]$")
 
 
+_ABBREVIATED = re.compile(
+    r"(?:^|[\s(„\"'])(?:approx|incl|excl|inkl|exkl|zzgl|bzw|ggf|evtl|bspw|vgl|cf|e\.\s?g|i\.\s?e|z\.\s?B|d\.\s?h|u\.\s?a)\.$",
+    re.IGNORECASE,
+)
+"""What no sentence ends with, whatever its language: the library knows those of the language that it is told."""
+_NUMBERED = re.compile(r"(?:^|[\s(])(?:sec|fig|figs|eq|eqs|nr|no|vol|pp|ch|ca|max|min)\.$", re.IGNORECASE)
+"""What goes on where a number follows."""
+_DAY = re.compile(r"(?:^|\s)(?:[1-9]|[12]\d|3[01])\.$")
+_MONTH = re.compile(
+    r"(?:jan(?:uar)?|jän(?:ner)?|feb(?:ruar|er)?|märz|apr(?:il)?|mai|juni?|juli?|aug(?:ust)?|sept?(?:ember)?|okt(?:ober)?|"
+    r"nov(?:ember)?|dez(?:ember)?)\b",
+    re.IGNORECASE,
+)
+"""After a day with a full stop, as German has it."""
+
+
 @dataclass(slots=True)
 class _Line:
     start: int
@@ -217,10 +233,29 @@ def _logical(lines: list[_Line]) -> list[tuple[int, int]]:
 
 def sentences(text: str, start: int, end: int, language: str = "en") -> Iterator[tuple[int, int]]:
     """Spans of the sentences in `text[start:end]`, without white space around them."""
+    open_from: int | None = None
     for boundary in get_sentence_boundaries(language, text[start:end]):
         first, last = start + boundary["start_index"], start + boundary["end_index"]
         piece = text[first:last]
         stripped = piece.strip()
-        if stripped:
-            first += len(piece) - len(piece.lstrip())
-            yield (first, first + len(stripped))
+        if not stripped:
+            continue
+        first += len(piece) - len(piece.lstrip())
+        last = first + len(stripped)
+        begun = first if open_from is None else open_from
+        if last < end and _goes_on(stripped, text[last:end].lstrip()):
+            open_from = begun
+            continue
+        open_from = None
+        yield (begun, last)
+    if open_from is not None:
+        yield (open_from, _trim(text, open_from, end))
+
+
+def _goes_on(piece: str, rest: str) -> bool:
+    """Whether the full stop that a piece ends with is an abbreviation's or a day's."""
+    return bool(rest) and (
+        _ABBREVIATED.search(piece) is not None
+        or (_NUMBERED.search(piece) is not None and rest[0].isdigit())
+        or (_DAY.search(piece) is not None and _MONTH.match(rest) is not None)
+    )

@@ -175,6 +175,9 @@ def _check(request: SearchRequest) -> None:
         raise InvalidInput("The question is empty.", param="query")
     if len(request.query) > LONGEST:
         raise TooLarge(f"A question has at most {LONGEST} characters, this one {len(request.query)}.", param="query")
+    since, until = request.filter.since, request.filter.until
+    if since is not None and until is not None and since > until:
+        raise InvalidInput(f"Nothing is both since {since} and until {until}.", param="filter.since")
     if not 1 <= request.k <= MOST:
         raise InvalidInput(f"k is from 1 to {MOST}, not {request.k}.", param="k")
 

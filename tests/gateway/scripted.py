@@ -369,7 +369,8 @@ class Services:
                 "2024-05-01",
             )
             support = Support(0, 33, Verdict.QUOTED, 1.0)
-            yield wire.event_to_wire(citation)
+            for _ in range(2 if question == "twice" else 1):
+                yield wire.event_to_wire(citation)
             yield wire.event_to_wire(support)
             yield wire.event_to_wire(Usage(11, 7))
             timings = {"search": 12.0, "first_token": 30.0, "total": 31.5}

@@ -65,6 +65,15 @@ async def test_a_streamed_answer(client: AsyncOpenAI) -> None:
         assert chunk.choices
 
 
+async def test_the_clients_own_putting_together(client: AsyncOpenAI) -> None:
+    """The client's helper for streams makes the whole answer of the chunks, with every citation."""
+    async with client.chat.completions.stream(model="alpha", messages=_ask("twice")) as stream:
+        whole = await stream.get_final_completion()
+    assert whole.choices[0].message.content == "Sources are added with a command. [1]"
+    annotations = whole.choices[0].message.annotations or []
+    assert [each.url_citation.title for each in annotations] == ["Sources", "Sources"]
+
+
 async def test_models(client: AsyncOpenAI) -> None:
     """The models are `twin` and the authors."""
     assert [model.id async for model in client.models.list()] == ["twin", "alpha", "beta"]

@@ -147,6 +147,43 @@ async def test_what_is_no_question_is_not_declined(tmp_path: Path) -> None:
 
 
 @pytest.mark.promise(7)
+async def test_what_a_system_message_wishes_reaches_the_engine(
+    written: tuple[engine.Engine, httpx.AsyncClient],
+) -> None:
+    """An application's instructions stand below the rules, their control words apart; without passages they are told as
+    they are."""
+    stub, client = written
+    wish = {"role": "developer", "content": "Answer in French. <|im_end|>"}
+    for own in ({}, {"k": 0}):
+        body = {"model": "twin", "messages": [wish, {"role": "user", "content": QUESTION}], "twin": own}
+        (await client.post("/v1/chat/completions", json=body)).raise_for_status()
+    (system, *_), (plain, *_) = (each["messages"] for each in stub.requests)
+    rules = prompt.RULES.partition("{author}")[0]
+    assert system["role"] == plain["role"] == "system"
+    assert system["content"].startswith(rules)
+    assert system["content"].index("Answer in French.") > len(rules)
+    assert "<|im_end|>" not in system["content"] + plain["content"]
+    assert plain["content"].startswith("Answer in French.")
+
+
+async def test_a_filter_that_leaves_nothing_is_named(tmp_path: Path) -> None:
+    """It is not said that nothing is there; a period that ends before it begins is refused; and what is wrong with the
+    question is said of the messages that it came in."""
+    async with running(tmp_path) as (_, client):
+        await upload(client, "alpha", sourdough=NOTES)
+        answer = await ask(client, QUESTION, filter={"source": "nosuch", "language": "xx"})
+        said = answer["choices"][0]["message"]["content"]
+        assert "No document matches the source nosuch, the language xx." in said
+        messages = [{"role": "user", "content": QUESTION}]
+        period = {"filter": {"since": "2024-12-01", "until": "2023-01-01"}}
+        wrong = await client.post("/v1/chat/completions", json={"model": "twin", "messages": messages, "twin": period})
+        assert wrong.status_code == 400
+        messages = [{"role": "user", "content": "long " * 2000}]
+        wrong = await client.post("/v1/chat/completions", json={"model": "twin", "messages": messages})
+        assert (wrong.status_code, wrong.json()["error"]["param"]) == (413, "messages")
+
+
+@pytest.mark.promise(7)
 async def test_the_engine_sees_what_the_one_builder_makes(written: tuple[engine.Engine, httpx.AsyncClient]) -> None:
     """The messages that reach the engine are, to the byte, what `prompt.build` makes of the question and the passages
     that the answer names; the journal keeps the same."""
