@@ -34,7 +34,7 @@ from services.retriever.live import Live
 from services.retriever.queries import queries
 from services.retriever.retrieve import Retrieve
 from services.retriever.search import DEPTH, Found, search
-from services.retriever.threshold import DEFAULTS, Judging, judge
+from services.retriever.threshold import DEFAULTS, SURE, Judging, judge
 
 Scores = npt.NDArray[np.float64]
 K = 60
@@ -164,7 +164,7 @@ class Judged:
 
     def below(self, thresholds: Thresholds) -> str:
         """How many are declined outright, and how many are not answered outright."""
-        none = self.topicality < thresholds.decline
+        none = (self.topicality < thresholds.decline) & (self.confidence < max(thresholds.answer, SURE))
         short = none | (self.confidence < thresholds.answer)
         return f"{wilson(int(none.sum()), len(none)):22} {wilson(int(short.sum()), len(short))}"
 

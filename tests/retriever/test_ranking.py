@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -64,15 +66,18 @@ def test_duplicates() -> None:
 
 @pytest.mark.promise(5)
 def test_evidence_by_thresholds() -> None:
-    """Too little of the topic for `decline` is none, whatever its words; too little confidence for `answer` the
-    closest, else an answer; without thresholds uncalibrated."""
+    """Too little of the topic for `decline` is none, unless its words make it sure; too little confidence for `answer`
+    the closest, else an answer; without thresholds uncalibrated."""
     bounds = Thresholds(0.2, 0.4)
-    off, near, right = Features(0.1, 0.9, 0.1), Features(0.6, 0.3, 0.3), Features(0.6, 0.5, 0.5)
-    assert near.confidence < 0.4 < min(off.confidence, right.confidence)
-    assert off.topicality < 0.2 < near.topicality
-    assert [evidence(each, bounds, True) for each in (off, near, right)] == [
-        Evidence.NONE, Evidence.CLOSEST, Evidence.ANSWER,
+    off, near, right = Features(0.1, 0.6, 0.1), Features(0.6, 0.3, 0.3), Features(0.6, 0.5, 0.5)
+    note = Features(0.1, 0.9, 0.1)
+    assert max(off.confidence, near.confidence) < 0.4 < min(note.confidence, right.confidence)
+    assert max(off.topicality, note.topicality) < 0.2 < near.topicality
+    assert [evidence(each, bounds, True) for each in (off, near, right, note)] == [
+        Evidence.NONE, Evidence.CLOSEST, Evidence.ANSWER, Evidence.ANSWER,
     ]  # fmt: skip
+    low = replace(bounds, answer=0.1)
+    assert evidence(Features(0.1, 0.5, 0.1), low, True) is Evidence.NONE, "a low `answer` alone makes nothing sure"
     assert evidence(right, None, True) is Evidence.UNCALIBRATED
     assert evidence(right, None, False) is Evidence.NONE
 
