@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from typing import Annotated, Any
+from urllib.parse import quote
 
 import typer
 from rich.table import Table
 
-from services.cli.api import connect
-from services.cli.options import ApiKey, AuthorOption, Json, Url, Yes, confirm, out, print_json, run
+from services.cli.api import Api, connect
+from services.cli.options import ApiKey, AuthorOption, Json, Url, Yes, confirm, out, print_json, run, whole_id
 
 _PAGE = 100
+WHOLE = 32
+"""Characters of a whole id."""
 
 
 def register(app: typer.Typer) -> None:
@@ -65,7 +68,7 @@ def list_documents(
 
 @documents.command("show")
 def show_document(
-    id: Annotated[str, typer.Argument(help="Its id.")],
+    id: Annotated[str, typer.Argument(help="Its id (or the beginning).")],
     version: Annotated[int | None, typer.Option(help="Which version; the newest if not said.")] = None,
     url: Url = None,
     api_key: ApiKey = None,
@@ -75,7 +78,8 @@ def show_document(
 
     async def work() -> dict[str, Any]:
         async with connect(url, api_key) as api:
-            return dict(await api.get(f"/v1/documents/{await _whole(api, id)}", version=version))
+            (whole,) = await _whole(api, [id])
+            return dict(await api.get(_path(whole), version=version))
 
     found = run(work())
     if as_json:
@@ -86,7 +90,7 @@ def show_document(
 
 @documents.command("delete")
 def delete_documents(
-    ids: Annotated[list[str], typer.Argument(help="Their ids.")],
+    ids: Annotated[list[str], typer.Argument(help="Their ids (or the beginnings).")],
     yes: Yes = False,
     url: Url = None,
     api_key: ApiKey = None,
@@ -96,8 +100,10 @@ def delete_documents(
 
     async def work() -> None:
         async with connect(url, api_key, workers=True) as api:
-            for id in ids:
-                await api.delete(f"/v1/documents/{await _whole(api, id)}")
+            for id in await _whole(api, ids):
+                found = await api.get(_path(id))
+                await api.delete(_path(id))
+                out.print(f"deleted {id[:12]}  {found['title']}  {found['url']}", markup=False)
 
     run(work())
 
@@ -137,16 +143,20 @@ def delete_author(
     run(work())
 
 
-async def _whole(api: Any, id: str) -> str:
-    """The whole id for the beginning that `list` shows."""
-    if len(id) == 32:
-        return id
-    cursor = None
-    while True:
-        page = await api.get("/v1/documents", limit=_PAGE, cursor=cursor)
-        for each in page["data"]:
-            if each["id"].startswith(id):
-                return str(each["id"])
-        cursor = page["next"]
-        if not cursor:
-            return id
+async def _whole(api: Api, ids: list[str]) -> list[str]:
+    """Whole ids for the beginnings that `list` shows, each once; all of them before anything is done to the first."""
+    known: list[str] = []
+    if not all(len(each) == WHOLE for each in ids):
+        cursor = None
+        while True:
+            page = await api.get("/v1/documents", limit=_PAGE, cursor=cursor)
+            known += (str(each["id"]) for each in page["data"])
+            cursor = page["next"]
+            if not cursor:
+                break
+    found = (each if len(each) == WHOLE else whole_id(each, known, "documents") for each in ids)
+    return list(dict.fromkeys(found))
+
+
+def _path(id: str) -> str:
+    return f"/v1/documents/{quote(id, safe='')}"

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from importlib.metadata import version
 from typing import Annotated, Any, TypeVar
 
 import typer
 from rich.console import Console
+
+from services.errors import InvalidInput, NotFound
 
 T = TypeVar("T")
 
@@ -47,3 +49,14 @@ def confirm(question: str, yes: bool) -> None:
     if not sys.stdin.isatty():
         raise typer.BadParameter("This cannot be undone: say --yes to do it without being asked.")
     typer.confirm(question, abort=True, err=True)
+
+
+def whole_id(beginning: str, known: Sequence[str], things: str) -> str:
+    """The one id that begins so, as `list` shows beginnings; refused where it may be several, or any."""
+    if not beginning.strip():
+        raise InvalidInput(f"An empty id names nothing: `twin {things} list` shows them.", param="id")
+    matching = {each for each in known if each.startswith(beginning)}
+    if len(matching) != 1:
+        found = f"{len(matching)} {things} have" if matching else f"None of the {things} has"
+        raise NotFound(f"{found} an id that begins with {beginning}: `twin {things} list` shows them.")
+    return matching.pop()

@@ -8,8 +8,8 @@ import typer
 from rich.table import Table
 
 from services.cli import ingest
-from services.cli.api import connect
-from services.cli.options import ApiKey, AuthorOption, Json, Url, Yes, confirm, out, print_json, run
+from services.cli.api import Api, connect
+from services.cli.options import ApiKey, AuthorOption, Json, Url, Yes, confirm, out, print_json, run, whole_id
 
 
 def register(app: typer.Typer) -> None:
@@ -84,19 +84,9 @@ def remove(
     run(work())
 
 
-async def _choose(api: object, ids: list[str] | None, author: str | None) -> list[str]:
+async def _choose(api: Api, ids: list[str] | None, author: str | None) -> list[str]:
     """Whole ids for beginnings of ids."""
-    from services.cli.api import Api
-    from services.errors import NotFound
-
-    assert isinstance(api, Api)  # noqa: S101
     known = [str(each["id"]) for each in (await api.get("/v1/sources", author=author))["data"]]
     if not ids:
         return known
-    chosen = []
-    for id in ids:
-        matching = [each for each in known if each.startswith(id)]
-        if len(matching) != 1:
-            raise NotFound(f"{len(matching)} sources have an id that begins with {id}: `twin sources list` shows them.")
-        chosen += matching
-    return chosen
+    return list(dict.fromkeys(whole_id(each, known, "sources") for each in ids))
