@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import getpass
-import mimetypes
 import re
 import time
 from collections.abc import AsyncIterator
@@ -18,13 +17,17 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from services.cli.api import Api, connect
 from services.cli.options import ApiKey, AuthorOption, Json, Url, err, out, print_json, run
 from services.domain import NAMED_KINDS
-from services.errors import InvalidInput, Unavailable, Unprocessable
+from services.errors import InvalidInput, Unavailable, Unprocessable, UnsupportedMedia
 
 _BATCH = 50
 """Files of one upload."""
+_ANY = "application/octet-stream"
 PATIENCE = 60.0
 """Seconds for which a job is followed whose gateway is away: a restart takes less."""
-_SKIPPED = {".git", ".hg", ".svn", "node_modules", "__pycache__", ".venv"}
+_MOST = 100_000
+"""Files of a folder that is uploaded; a gateway's own folders have a limit of their own."""
+_GLOBS = {"include", "exclude"}
+"""Options that choose files, here as in the crawler."""
 
 
 def register(app: typer.Typer) -> None:
@@ -51,22 +54,25 @@ def ingest(
     options = dict(_pair(each) for each in option or [])
     seconds = duration(every) if every else None
     name = author or default_author()
+    # A gateway elsewhere has not this machine's disk: what is on it is sent.
+    paths = [each for each in sources if url and not _is_address(each) and Path(each).expanduser().exists()]
+    specs = [
+        {"address": _address(each), "kind": kind, "options": options, "every": seconds, "watch": watch}
+        for each in sources
+        if each not in paths
+    ]
+    here = [Path(each).expanduser() for each in paths]
+    if here:
+        _check_sent({"--kind": kind, "--every": every, "--watch": watch}, options, here)
+    files = _chosen(here, options)
 
     async def work() -> dict[str, Any]:
         async with connect(url, api_key, workers=True) as api:
-            remote = bool(url)
-            files = [Path(each) for each in sources if remote and not _is_address(each)]
-            specs = [
-                {"address": _address(each), "kind": kind, "options": options, "every": seconds, "watch": watch}
-                for each in sources
-                if not (remote and not _is_address(each))
-            ]
             jobs = []
             if specs:
                 jobs.append(await api.post("/v1/ingest-jobs", {"author": name, "sources": specs}))
-            if files:
-                jobs.extend(await _upload(api, name, files))
-            ended = [each if detach and remote else await follow(api, each, quiet=as_json) for each in jobs]
+            jobs.extend(await _upload(api, name, files))
+            ended = [each if detach and url else await follow(api, each, quiet=as_json) for each in jobs]
             return ended[0] if len(ended) == 1 else {"data": ended}
 
     result = run(work())
@@ -161,33 +167,64 @@ def duration(text: str) -> float:
     return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}[match[2]]
 
 
-async def _upload(api: Api, author: str, paths: list[Path]) -> list[dict[str, Any]]:
-    jobs = []
-    found = [(name, file) for path in paths for name, file in _files(path)]
-    if not found:
-        raise Unprocessable("There is no file in what was named.")
-    for start in range(0, len(found), _BATCH):
-        with ExitStack() as stack:
-            files = []
-            for name, file in found[start : start + _BATCH]:
-                media = mimetypes.guess_type(file.name)[0] or "application/octet-stream"
-                files.append((name, stack.enter_context(file.open("rb")), media))
-            jobs.append(await api.upload("/v1/documents", {"author": author}, files))  # type: ignore[arg-type]
-    return jobs
+def _check_sent(given: dict[str, Any], options: dict[str, str], paths: list[Path]) -> None:
+    """InvalidInput for what would be said in vain: the gateway is sent bytes once, and cannot look again."""
+    vain = [name for name, value in given.items() if value]
+    meant = _GLOBS if any(each.is_dir() for each in paths) else set()
+    vain += [f"-o {name}" for name in options if name not in meant]
+    if vain:
+        raise InvalidInput(
+            f"{', '.join(vain)}: not for files and folders that are uploaded to a gateway, which has no way back to "
+            "them. Leave it out, or bring them in on the gateway's machine."
+        )
 
 
-def _files(path: Path) -> list[tuple[str, Path]]:
-    """(name to upload it under, file): paths below a folder keep their folders in the name."""
+def _chosen(paths: list[Path], options: dict[str, str]) -> list[tuple[str, Path]]:
+    """(name to upload it under, file) of files and folders. Unprocessable where there is none."""
+    found = [each for path in paths for each in _files(path, options)]
+    if paths and not found:
+        raise Unprocessable("There is no file to take in what was named.")
+    return found
+
+
+def _files(path: Path, options: dict[str, str]) -> list[tuple[str, Path]]:
+    """A file; of a folder what the crawler takes of one on its own machine. Paths below a folder keep their folders
+    in the name."""
     if path.is_file():
         return [(path.name, path)]
-    if not path.is_dir():
-        raise InvalidInput(f"{path} is neither an address nor a file or folder here.")
+    from services.crawler.files import selection, walk  # what only folders need
+
     root = path.resolve()
-    return sorted(
-        (file.relative_to(root).as_posix(), file)
-        for file in root.rglob("*")
-        if file.is_file() and not file.is_symlink() and not _SKIPPED.intersection(file.relative_to(root).parts)
-    )
+    return [
+        (each.path, root / each.path)
+        for each in walk(root, selection(options), most=_MOST, now=time.time())
+        if _is_readable(root / each.path)
+    ]
+
+
+def _is_readable(file: Path) -> bool:
+    """Whether a file of a folder may be read at all: a picture among notes is passed over, as the crawler does."""
+    from services.crawler.files import check_readable
+
+    try:
+        with file.open("rb") as opened:
+            check_readable(file.name, opened.read(8192))
+    except (OSError, UnsupportedMedia):
+        return False
+    return True
+
+
+async def _upload(api: Api, author: str, found: list[tuple[str, Path]]) -> list[dict[str, Any]]:
+    jobs = []
+    for start in range(0, len(found), _BATCH):
+        with ExitStack() as stack:
+            # Of no media type: what a file is, the crawler sees by its first bytes and its name, as on its own machine.
+            files = [
+                (name.encode("utf-8", "replace").decode(), stack.enter_context(file.open("rb")), _ANY)
+                for name, file in found[start : start + _BATCH]
+            ]
+            jobs.append(await api.upload("/v1/documents", {"author": author}, files))  # type: ignore[arg-type]
+    return jobs
 
 
 def _is_address(text: str) -> bool:

@@ -1,0 +1,86 @@
+"""`twin ingest`: what of this machine's files is brought in, under which names, and what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.cli.command import twin
+from tests.promises.twin import running
+
+WRITTEN = {
+    "README.md": "# Bees\n\nBees keep honey for the winter, in combs of wax.\n",
+    "drafts/later.md": "# Later\n\nA draft about the drones, which do not live long.\n",
+    "code/hive.ts": "// Counts the bees of a hive, by their wings.\nexport const bees = (wings: number) => wings / 4;\n",
+}
+LEFT_OUT = {
+    ".env": "PASSWORD=honey\n",
+    ".obsidian/notes.md": "# Settings\n\nThese are settings of a program.\n",
+    "node_modules/comb/README.md": "# Comb\n\nThis is somebody else's package.\n",
+    "vendor/wax.md": "# Wax\n\nThis is somebody else's as well.\n",
+    "package-lock.json": "{}\n",
+    "drone.md~": "# Drone\n\nWhat an editor kept.\n",
+}
+
+
+def write(folder: Path, files: dict[str, str]) -> Path:
+    for name, text in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+    return folder
+
+
+async def addresses(client: httpx.AsyncClient) -> set[str]:
+    return {each["url"] for each in (await client.get("/v1/documents", params={"limit": 100})).json()["data"]}
+
+
+def reach(made: Any, client: httpx.AsyncClient) -> dict[str, str]:
+    return {"TWIN_URL": str(client.base_url), "TWIN_API_KEY": made.secret}
+
+
+async def test_a_folder_is_uploaded_by_the_rules_of_a_folder(tmp_path: Path) -> None:
+    """Hidden files, dependencies, generated files and binaries stay here; include and exclude choose; source code
+    is read whatever its ending means elsewhere (.ts is a film's, too)."""
+    notes = write(tmp_path / "notes", {**WRITTEN, **LEFT_OUT})
+    (notes / "bee.png").write_bytes(b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR")
+    (notes / "linked.md").symlink_to(notes / "README.md")
+    async with running(tmp_path / "data") as (made, client):
+        words = ("ingest", str(notes), "-a", "alpha", "-o", "exclude=drafts/*")
+        code, out, err = await twin(*words, environment=reach(made, client))
+        assert code == 0, out + err
+        found = await addresses(client)
+        assert {each.rpartition("/")[2].rpartition(":")[2] for each in found} == {"README.md", "hive.ts"}
+
+        code, out, err = await twin(
+            "ingest", str(notes), "-a", "alpha", "-o", "include=*.png", environment=reach(made, client)
+        )
+        assert (code, out) == (2, "")
+        assert "no file to take in" in err
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["--every", "12h"], "--every"),
+        (["--watch"], "--watch"),
+        (["--kind", "git"], "--kind"),
+        (["-o", "max_pages=3", "-o", "include=*.md"], "-o max_pages"),
+    ],
+)
+async def test_what_an_upload_cannot_heed_is_refused(tmp_path: Path, words: list[str], named: str) -> None:
+    """Before anything is sent: no gateway is there."""
+    notes = write(tmp_path / "notes", WRITTEN)
+    code, out, err = await twin("ingest", str(notes), *words, "--url", "http://127.0.0.1:9")
+    assert (code, out) == (2, "")
+    assert err.startswith(f"twin: {named}: not for files and folders that are uploaded")
+
+
+async def test_globs_are_for_folders(tmp_path: Path) -> None:
+    notes = write(tmp_path / "notes", WRITTEN)
+    words = ("ingest", str(notes / "README.md"), "-o", "exclude=*.md", "--url", "http://127.0.0.1:9")
+    code, _, err = await twin(*words)
+    assert code == 2
+    assert err.startswith("twin: -o exclude: not for")
