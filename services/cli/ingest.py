@@ -180,23 +180,32 @@ def _check_sent(given: dict[str, Any], options: dict[str, str], paths: list[Path
 
 
 def _chosen(paths: list[Path], options: dict[str, str]) -> list[tuple[str, Path]]:
-    """(name to upload it under, file) of files and folders. Unprocessable where there is none."""
+    """(name to upload it under, file) of files and folders. Unprocessable where there is none, InvalidInput where one
+    would take another's place."""
     found = [each for path in paths for each in _files(path, options)]
+    files: dict[str, Path] = {}
+    for name, file in found:
+        if files.setdefault(name, file).resolve() != file.resolve():
+            raise InvalidInput(
+                f"Two of these files would be upload:{name}, the second in the place of the first: name a folder that "
+                "has both, or rename one."
+            )
+    found = list(files.items())
     if paths and not found:
         raise Unprocessable("There is no file to take in what was named.")
     return found
 
 
 def _files(path: Path, options: dict[str, str]) -> list[tuple[str, Path]]:
-    """A file; of a folder what the crawler takes of one on its own machine. Paths below a folder keep their folders
-    in the name."""
+    """A file; of a folder what the crawler takes of one on its own machine. Names have the folder's before the path
+    below it: many a folder has a README.md."""
     if path.is_file():
         return [(path.name, path)]
     from services.crawler.files import selection, walk  # what only folders need
 
     root = path.resolve()
     return [
-        (each.path, root / each.path)
+        (f"{root.name}/{each.path}".lstrip("/"), root / each.path)
         for each in walk(root, selection(options), most=_MOST, now=time.time())
         if _is_readable(root / each.path)
     ]

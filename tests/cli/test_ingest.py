@@ -52,7 +52,7 @@ async def test_a_folder_is_uploaded_by_the_rules_of_a_folder(tmp_path: Path) -> 
         code, out, err = await twin(*words, environment=reach(made, client))
         assert code == 0, out + err
         found = await addresses(client)
-        assert {each.rpartition("/")[2].rpartition(":")[2] for each in found} == {"README.md", "hive.ts"}
+        assert {each.rpartition("/")[2] for each in found} == {"README.md", "hive.ts"}
 
         code, out, err = await twin(
             "ingest", str(notes), "-a", "alpha", "-o", "include=*.png", environment=reach(made, client)
@@ -84,3 +84,29 @@ async def test_globs_are_for_folders(tmp_path: Path) -> None:
     code, _, err = await twin(*words)
     assert code == 2
     assert err.startswith("twin: -o exclude: not for")
+
+
+async def test_folders_with_files_of_one_name_are_beside_each_other(tmp_path: Path) -> None:
+    """The folder's name comes before the path below it; a single file has its own alone."""
+    bees = write(tmp_path / "bees", WRITTEN)
+    wasps = write(tmp_path / "wasps", {"README.md": "# Wasps\n\nWasps keep no honey, and build of paper.\n"})
+    single = write(tmp_path, {"README.md": "# Flies\n\nFlies build nothing, and are everywhere.\n"}) / "README.md"
+    async with running(tmp_path / "data") as (made, client):
+        for path in (bees, f"{wasps}/", single):
+            code, out, err = await twin("ingest", str(path), "-a", "alpha", environment=reach(made, client))
+            assert code == 0, out + err
+        code, out, err = await twin("ingest", ".", "-a", "alpha", environment=reach(made, client), folder=bees)
+        assert code == 0, out + err
+        assert await addresses(client) == {
+            *(f"upload:bees/{each}" for each in WRITTEN), "upload:wasps/README.md", "upload:README.md",
+        }  # fmt: skip
+
+
+async def test_no_file_takes_the_place_of_another_of_the_same_command(tmp_path: Path) -> None:
+    """Named twice, one file is sent once; two of one name are refused before anything is sent."""
+    first, second = write(tmp_path / "a/notes", WRITTEN), write(tmp_path / "b/notes", WRITTEN)
+    code, out, err = await twin("ingest", str(first), str(second), "--url", "http://127.0.0.1:9")
+    assert (code, out) == (2, "")
+    assert "Two of these files would be upload:notes/" in err
+    code, _, err = await twin("ingest", str(first), str(first), "--url", "http://127.0.0.1:9")
+    assert code == 5, err
