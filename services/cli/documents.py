@@ -9,7 +9,7 @@ import typer
 from rich.table import Table
 
 from services.cli.api import Api, connect
-from services.cli.options import ApiKey, AuthorOption, Json, Url, Yes, confirm, out, print_json, run, whole_id
+from services.cli.options import ApiKey, AuthorOption, Json, Url, Yes, confirm, err, out, print_json, run, whole_id
 
 _PAGE = 100
 WHOLE = 32
@@ -31,35 +31,42 @@ def list_documents(
     state: Annotated[str | None, typer.Option(help="queued, indexed, updating, failed, duplicate or deleted.")] = None,
     text: Annotated[str | None, typer.Option("--text", "-q", help="In title or address.")] = None,
     limit: Annotated[int, typer.Option(help="At most so many.", min=1)] = 100,
+    whole: Annotated[bool, typer.Option("--all", help="All of them, whatever --limit says.")] = False,
     url: Url = None,
     api_key: ApiKey = None,
     as_json: Json = False,
 ) -> None:
     """List documents, the newest change first."""
 
-    async def work() -> list[dict[str, Any]]:
+    async def work() -> tuple[list[dict[str, Any]], bool]:
         found: list[dict[str, Any]] = []
         cursor = ""
         async with connect(url, api_key) as api:
-            while len(found) < limit:
+            while whole or len(found) < limit:
                 page = await api.get(
                     "/v1/documents",
                     author=author,
                     state=state,
                     q=text,
-                    limit=min(_PAGE, limit - len(found)),
+                    limit=_PAGE if whole else min(_PAGE, limit - len(found)),
                     cursor=cursor or None,
                 )
                 found += page["data"]
                 cursor = page["next"]
                 if not cursor:
                     break
-        return found
+        return found, bool(cursor)
 
-    found = run(work())
+    found, more = run(work())
     if as_json:
         print_json({"data": found})
-        return
+    else:
+        show_table(found)
+    if more:
+        err.print(f"There are more than these {len(found)}: --limit NUMBER or --all shows them, --text searches them.")
+
+
+def show_table(found: list[dict[str, Any]]) -> None:
     table = Table("id", "state", "author", "title", "address", box=None, pad_edge=False)
     for each in found:
         table.add_row(each["id"][:12], each["state"], each["author"], each["title"], each["url"])

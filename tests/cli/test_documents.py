@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, cast
 
@@ -80,3 +83,32 @@ async def test_what_is_deleted_is_said(tmp_path: Path) -> None:
         assert chosen["url"] in out
         left = (await client.get("/v1/documents", params={"limit": 100})).json()["data"]
         assert {each["id"] for each in left} == set(ids) - {chosen["id"]}
+
+
+async def test_a_list_that_is_cut_says_so(tmp_path: Path) -> None:
+    """On stderr, in either form; --all has every page."""
+    async with running(tmp_path) as (made, client):
+        await upload(client, "alpha", **TEXTS)
+        # Each document is listed whatever its state: what is alike is a duplicate.
+        count = len((await client.get("/v1/documents", params={"limit": 100})).json()["data"])
+        reach = {"TWIN_URL": str(client.base_url), "TWIN_API_KEY": made.secret}
+        for words in (("--limit", "5"), ("--limit", "5", "--json")):
+            code, out, err = await twin("documents", "list", *words, environment=reach)
+            assert (code, err.count("\n")) == (0, 1), err
+            assert out.count("upload:") == 5
+            assert "more than these 5: --limit" in err
+        for whole in ([], ["--limit", str(count)], ["--limit", "5", "--all"]):
+            code, out, err = await twin("documents", "list", *whole, environment=reach)
+            assert (code, err, out.count("upload:")) == (0, "", count)
+
+
+def test_every_page_is_followed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    @asynccontextmanager
+    async def connect(*given: object) -> AsyncIterator[Paged]:
+        yield Paged()
+
+    monkeypatch.setattr(documents, "connect", connect)
+    documents.list_documents(None, whole=True, as_json=True)
+    assert [each["id"] for each in json.loads(capsys.readouterr().out)["data"]] == Paged.ids
+    documents.list_documents(None, limit=120, as_json=True)
+    assert [each["id"] for each in json.loads(capsys.readouterr().out)["data"]] == Paged.ids[:120]
