@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 import socket
+import sys
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -22,7 +23,7 @@ import uvicorn
 from services import clients, rpc
 from services.crawler import bootstrap as crawler
 from services.domain import EVERYONE
-from services.errors import TwinError, Unavailable
+from services.errors import Misconfigured, TwinError, Unavailable
 from services.feature import bootstrap as feature
 from services.gateway import bootstrap as gateway
 from services.generator import bootstrap as generator
@@ -208,7 +209,15 @@ def _free(directory: Path) -> str:
 
 
 async def fetch_model(name: str) -> Path:
-    """Fetch a small model into the data directory; where it is now."""
-    from services.adapters.language_model_llamacpp import fetch
+    """Fetch a small model into the data directory; where it is now. Misconfigured without what runs it."""
+    try:
+        from services.adapters.language_model_llamacpp import fetch
+    except ModuleNotFoundError as error:
+        if error.name != "xllamacpp":
+            raise
+        raise Misconfigured(
+            "A model in Twin's own process needs the extra llamacpp. Install it first: "
+            f"{sys.executable} -m pip install 'xllamacpp>=2026.10'"
+        ) from None
 
     return Path(await fetch(name, read(Settings).directory))

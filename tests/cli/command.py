@@ -15,10 +15,9 @@ async def twin(
     """Its exit code, and what it wrote on stdout and stderr. `environment`: beside this process's own, whose settings
     of Twin it does not get; `folder`: where it runs."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("TWIN_")}
-    root = str(Path(__file__).parents[2])
     run = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "services.cli", *words, cwd=folder,
-        env={**inherited, "PYTHONPATH": f"{root}:{root}/proto", "COLUMNS": "200", **(environment or {})},
+        env={**inherited, "COLUMNS": "200", **(environment or {})},
         stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip
     out, err = await run.communicate()
