@@ -12,7 +12,7 @@ import shutil
 import socket
 import sys
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,12 +27,13 @@ from services.errors import Misconfigured, TwinError, Unavailable
 from services.feature import bootstrap as feature
 from services.gateway import bootstrap as gateway
 from services.generator import bootstrap as generator
-from services.ports import Reranker
+from services.ports import LanguageModel, Reranker
 from services.retriever import bootstrap as retriever
 from services.settings import Settings, read
 
 GRACE = 10.0
 """Seconds that running answers and jobs have to end."""
+NO_ENGINE = "no question is answered until it is; without TWIN_LLM_URL answers are quotations"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +64,12 @@ class Twin:
         sockets: Path,
         data_dir: Path,
         reranker: Reranker | None,
+        models: Sequence[LanguageModel],
     ) -> None:
         self.gateway = made
         self.channels = channels
         self.reranker = reranker
+        self.models = models
         self.secret = made.local.secret
         """Of the process's own admin key: it is in no store and ends with the process."""
         self._port: int | None = None
@@ -162,7 +165,7 @@ async def running(*, workers: bool = True, **given: Any) -> AsyncIterator[Twin]:
                 await service.start()
         made_gateway = await gateway.build(read(gateway.Settings, **given), channels)
         stack.push_async_callback(made_gateway.close)
-        twin = Twin(made_gateway, channels, sockets, data, made_retriever.reranker)
+        twin = Twin(made_gateway, channels, sockets, data, made_retriever.reranker, made_generator.models)
         stack.push_async_callback(twin.close)
         yield twin
 
@@ -187,7 +190,7 @@ async def checks() -> list[Check]:
             embedded = await retriever_client.embed(["Does the encoder answer?"])
             found.append(Check("encoder", True, f"{embedded.encoder}, {embedded.vectors.shape[1]} dimensions"))
             found.append(await _reranks(twin.reranker))
-            found.append(Check("answers", True, status.answers, status.hint))
+            found.append(await _answers(twin))
     except TwinError as error:
         found.append(Check("settings", False, error.message))
     return found
@@ -201,6 +204,17 @@ async def _reranks(reranker: Reranker | None) -> Check:
     except TwinError as error:
         return Check("reranker", False, f"{reranker.name}: {error.message}", "searches go on without it meanwhile")
     return Check("reranker", True, reranker.name)
+
+
+async def _answers(twin: Twin) -> Check:
+    for model in twin.models:
+        try:
+            await model.prove()
+        except TwinError as error:
+            return Check("answers", False, ": ".join(filter(None, (model.name, error.message))), NO_ENGINE)
+    # An engine that was asked which model it serves has a name by now.
+    status = await twin.status()
+    return Check("answers", True, status.answers, status.hint)
 
 
 def _free(directory: Path) -> str:

@@ -8,6 +8,7 @@ import pytest
 from starlette.responses import JSONResponse
 
 from services.embedded import Check, checks
+from tests.generator import engine
 from tests.servers import tei
 
 
@@ -34,3 +35,26 @@ async def test_the_reranker_is_tried(tmp_path: Path, monkeypatch: pytest.MonkeyP
         assert not check.ok
         assert "TWIN_RERANKER_URL" in check.detail
         assert "secret" not in check.detail
+
+
+async def test_the_engine_is_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Quotations need none; one that is there is well; one that refuses the key, serves another model or is away is
+    named as bad with what to do."""
+    monkeypatch.setenv("TWIN_DATA_DIR", str(tmp_path))
+    monkeypatch.setenv("TWIN_ENCODER_URL", "hashing://384")
+
+    async def answers() -> Check:
+        return next(each for each in await checks() if each.part == "answers")
+
+    assert (await answers()).ok
+    async with engine.running(engine.saying("Yes.")) as stub:
+        monkeypatch.setenv("TWIN_LLM_URL", stub.url)
+        well = await answers()
+        assert well.ok
+        assert "stub" in well.detail
+        stub.listed = 500
+        failing = await answers()
+    for check in (failing, await answers()):
+        assert not check.ok
+        assert check.detail.startswith("stub: ")
+        assert "no question is answered" in check.mend

@@ -8,12 +8,16 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import typer
 
-from services.cli.api import connect
+from services.cli.api import Api, connect
 from services.cli.options import ApiKey, Json, Url, out, print_json, run
 from services.errors import TwinError
 
 if TYPE_CHECKING:
     from services.embedded import Check
+
+
+QUOTES = "quotes"
+"""What a gateway says of answers that no engine writes."""
 
 
 def register(app: typer.Typer) -> None:
@@ -29,6 +33,7 @@ def doctor(url: Url = None, api_key: ApiKey = None, as_json: Json = False) -> No
             async with connect(url, api_key) as api:
                 status = await api.get("/v1/status")
                 search = await api.post("/v1/search", {"query": "Does the reranker answer?", "k": 1, "rerank": True})
+                answers = await _answered(api, status)
         except TwinError as error:
             return [Check("gateway", False, error.message)]
         index = status["index"]
@@ -40,7 +45,7 @@ def doctor(url: Url = None, api_key: ApiKey = None, as_json: Json = False) -> No
             ),
             Check("index", True, f"{index['documents']} documents, {index['chunks']} chunks, {index['encoder']}"),
             _reranked(search),
-            Check("answers", True, f"{status['answers']}. {status['answers_hint']}"),
+            answers,
         ]
 
     async def local() -> list[Check]:
@@ -55,6 +60,20 @@ def doctor(url: Url = None, api_key: ApiKey = None, as_json: Json = False) -> No
             if each.mend:
                 out.print(f"                  {each.mend}", markup=False)
     raise typer.Exit(0 if all(each.ok for each in found) else 1)
+
+
+async def _answered(api: Api, status: dict[str, Any]) -> Check:
+    """Whether the engine writes, where there is one: it is asked for a word, without passages, which could be none."""
+    from services.embedded import NO_ENGINE, Check
+
+    if status["answers"] != QUOTES:
+        messages = [{"role": "user", "content": "Does the language model answer?"}]
+        body = {"model": "twin", "messages": messages, "max_tokens": 1, "twin": {"k": 0}}
+        try:
+            await api.post("/v1/chat/completions", body)
+        except TwinError as error:
+            return Check("answers", False, f"{status['answers']}: {error.message}", NO_ENGINE)
+    return Check("answers", True, f"{status['answers']}. {status['answers_hint']}")
 
 
 def _reranked(search: dict[str, Any]) -> Check:

@@ -13,6 +13,8 @@ import httpx
 from starlette.responses import JSONResponse
 
 from services import embedded
+from tests.generator import engine
+from tests.promises.twin import running
 from tests.servers import tei
 
 
@@ -49,3 +51,23 @@ async def test_the_reranker_of_a_gateway_is_tried(tmp_path: Path) -> None:
             code, found = await doctor(address, twin.secret)
             assert (code, found["reranker"]["ok"]) == (1, False), found
             assert "failed (unavailable)" in found["reranker"]["detail"]
+
+
+async def test_the_engine_of_a_gateway_is_tried(tmp_path: Path) -> None:
+    """Quotations are well without one; an engine that writes is well; one that refuses the key
+    is named as bad with what to do."""
+    async with running(tmp_path / "quotes") as (made, client):
+        code, found = await doctor(str(client.base_url), made.secret)
+        assert (code, found["answers"]["ok"]) == (0, True), found
+    answer: list[Any] = [["Yes"]]
+    async with (
+        engine.running(lambda messages: answer[0]) as stub,
+        running(tmp_path / "written", llm_url=stub.url) as (made, client),
+    ):
+        code, found = await doctor(str(client.base_url), made.secret)
+        assert (code, found["answers"]["ok"]) == (0, True), found
+        answer[0] = JSONResponse({"error": "secret"}, 401)
+        code, found = await doctor(str(client.base_url), made.secret)
+        assert (code, found["answers"]["ok"]) == (1, False), found
+        assert "refused the key" in found["answers"]["detail"]
+        assert found["index"]["ok"]
