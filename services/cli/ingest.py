@@ -22,6 +22,12 @@ from services.errors import InvalidInput, Unavailable, Unprocessable, Unsupporte
 _BATCH = 50
 """Files of one upload."""
 _ANY = "application/octet-stream"
+_ENDINGS = tuple(
+    ".md .markdown .mdx .qmd .rmd .txt .text .rst .adoc .log .html .htm .xhtml .pdf .doc .docx .odt .rtf .epub .ipynb "
+    ".tex .json .jsonl .csv .tsv .xml .yaml .yml .toml .ini .py .js .ts .tsx .jsx .java .kt .go .c .h .cpp .hpp .sql "
+    ".css".split()
+)
+"""Of names that are files' rather than hosts'. Not .org, .rs, .pl and the like, under which many hosts are."""
 PATIENCE = 60.0
 """Seconds for which a job is followed whose gateway is away: a restart takes less."""
 _MOST = 100_000
@@ -247,6 +253,8 @@ def _address(text: str) -> str:
     path = Path(text).expanduser()
     if path.exists():
         return str(path.resolve())
+    if "/" not in text and text.lower().endswith(_ENDINGS):
+        raise InvalidInput(f"There is no file {text!r} here. If it is an address, say https://{text}.")
     if re.fullmatch(r"[\w-]+(\.[\w-]+)+(/\S*)?", text):
         return f"https://{text}"
     raise InvalidInput(f"{text!r} is neither an address nor a file or folder here.")

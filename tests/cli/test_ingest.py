@@ -8,6 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
+from services.cli import ingest
 from tests.cli.command import twin
 from tests.promises.twin import running
 
@@ -110,3 +111,25 @@ async def test_no_file_takes_the_place_of_another_of_the_same_command(tmp_path: 
     assert "Two of these files would be upload:notes/" in err
     code, _, err = await twin("ingest", str(first), str(first), "--url", "http://127.0.0.1:9")
     assert code == 5, err
+
+
+@pytest.mark.parametrize("name", ["empty.md", "Notes.PDF", "bees.v2.json", "hive.py", "no notes.txt"])
+@pytest.mark.parametrize("url", [[], ["--url", "http://127.0.0.1:9"]])
+async def test_a_name_of_no_file_is_no_address(tmp_path: Path, name: str, url: list[str]) -> None:
+    """A mistyped file does not become a request to a host of that name, and a source of it."""
+    code, out, err = await twin("ingest", name, *url, folder=tmp_path, environment={"TWIN_DATA_DIR": str(tmp_path)})
+    assert (code, out) == (2, "")
+    assert f"There is no file {name!r} here" in err
+    assert f"https://{name}" in err
+
+
+@pytest.mark.parametrize("name", ["example.org", "blog.example.com/notes.md", "example.rs", "localhost.pl/a"])
+def test_hosts_are_addresses(name: str) -> None:
+    assert ingest._address(name) == f"https://{name}"
+
+
+def test_files_and_addresses_are_what_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "bees.md").write_text("Bees.")
+    monkeypatch.chdir(tmp_path)
+    assert ingest._address("bees.md") == str((tmp_path / "bees.md").resolve())
+    assert ingest._address("https://wasps.md") == "https://wasps.md"
