@@ -150,15 +150,21 @@ async def answer(api: Api, body: dict[str, Any], *, verbose: bool = False) -> di
     citations: dict[int, dict[str, Any]] = {}
     unsupported = 0
     started: dict[str, Any] = {}
+    asked = str(body["messages"][-1]["content"]).strip()
     async for _, chunk in api.events("POST", "/v1/chat/completions", {**body, "stream": True}):
+        own = chunk.get("twin") or {}
+        if not started and "started" in own:
+            started = own["started"]
+            understood = str(started.get("question") or asked).strip()
+            if understood != asked:
+                # Before the answer: whoever meant something else need not read it.
+                err.print(f"Understood as: {understood}", markup=False, style="dim", soft_wrap=True)
         for choice in chunk["choices"]:
             piece = choice["delta"].get("content")
             if piece:
                 text.append(piece)
                 sys.stdout.write(piece)
                 sys.stdout.flush()
-        own = chunk.get("twin") or {}
-        started = own.get("started") or started
         if "citation" in own:
             citations.setdefault(own["citation"]["number"], own["citation"])
         if "support" in own:
