@@ -22,6 +22,7 @@ from services.errors import InvalidInput, Unavailable, Unprocessable, Unsupporte
 _BATCH = 50
 """Files of one upload."""
 _ANY = "application/octet-stream"
+_UNDER_WAY = ("queued", "running")
 _ENDINGS = tuple(
     ".md .markdown .mdx .qmd .rmd .txt .text .rst .adoc .log .html .htm .xhtml .pdf .doc .docx .odt .rtf .epub .ipynb "
     ".tex .json .jsonl .csv .tsv .xml .yaml .yml .toml .ini .py .js .ts .tsx .jsx .java .kt .go .c .h .cpp .hpp .sql "
@@ -88,7 +89,7 @@ def ingest(
     else:
         for each in jobs:
             report(each)
-    raise typer.Exit(max(map(outcome, jobs)))
+    raise typer.Exit(outcomes(jobs))
 
 
 async def follow(api: Api, job: dict[str, Any], *, quiet: bool) -> dict[str, Any]:
@@ -132,19 +133,21 @@ async def _states(api: Api, id: str) -> AsyncIterator[dict[str, Any]]:
 
 
 def report(job: dict[str, Any]) -> None:
-    """A job's end in a few lines."""
+    """A job's end in a few lines; of one that is not waited for, that it is under way."""
     for source in job["sources"]:
         seen = source["progress"]
         counts = ", ".join(
             f"{seen[each]} {each}" for each in ("new", "changed", "unchanged", "skipped", "failed") if seen[each]
         )
-        out.print(f"{source['state']:9} {source['address']}: {counts or 'nothing found'}", markup=False)
+        if not counts and source["state"] not in _UNDER_WAY:
+            counts = "nothing found"
+        out.print(": ".join(filter(None, (f"{source['state']:9} {source['address']}", counts))), markup=False)
         if source["failure"]:
             out.print(f"          {source['failure']}", markup=False)
     for failure in job["failures"]:
         err.print(f"  {failure['address']}: {failure['message']}", markup=False)
     documents = job["documents"]
-    if documents["queued"]:
+    if documents["queued"] and job["state"] not in _UNDER_WAY:
         out.print(f"{documents['queued']} documents are still on their way into the index.")
 
 
@@ -154,6 +157,12 @@ def outcome(job: dict[str, Any]) -> int:
     if job["state"] in ("failed", "cancelled"):
         return 1
     return 3 if failed else 0
+
+
+def outcomes(jobs: list[dict[str, Any]]) -> int:
+    """The exit code of several jobs: as one's, so 3 where something came in of some and not of others."""
+    codes = {outcome(each) for each in jobs}
+    return codes.pop() if len(codes) == 1 else 3 if codes else 0
 
 
 def default_author() -> str:

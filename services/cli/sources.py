@@ -63,7 +63,7 @@ def refresh(
     else:
         for each in ended:
             ingest.report(each)
-    raise typer.Exit(max((ingest.outcome(each) for each in ended), default=0))
+    raise typer.Exit(ingest.outcomes(ended))
 
 
 @commands.command()

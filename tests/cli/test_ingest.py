@@ -133,3 +133,30 @@ def test_files_and_addresses_are_what_they_are(tmp_path: Path, monkeypatch: pyte
     monkeypatch.chdir(tmp_path)
     assert ingest._address("bees.md") == str((tmp_path / "bees.md").resolve())
     assert ingest._address("https://wasps.md") == "https://wasps.md"
+
+
+async def test_what_is_not_waited_for_is_queued(tmp_path: Path) -> None:
+    """And has found nothing yet, which is not said."""
+    notes = write(tmp_path / "notes", {"bread.md": "# Bread\n\nBread is baked of flour and water.\n"})
+    # Nobody works: it stays queued.
+    async with running(tmp_path / "data", work=False) as (made, client):
+        code, out, err = await twin("ingest", str(notes), "-a", "alpha", "--detach", environment=reach(made, client))
+        assert (code, out.splitlines()) == (0, ["queued    upload:notes/bread.md"]), err
+
+
+async def test_a_refresh_of_which_some_failed(tmp_path: Path) -> None:
+    """Exit code 3, as of an ingest; 1 where all failed, 0 where none did."""
+    first = write(tmp_path / "bees", WRITTEN)
+    second = write(tmp_path / "wasps", {"wasps.md": "# Wasps\n\nWasps build their nests of chewed wood.\n"})
+    async with running(tmp_path / "data") as (made, client):
+        for folder in (first, second):
+            await client.post("/v1/sources", json={"author": "alpha", "address": str(folder)})
+        refresh = ("sources", "refresh")
+        code, out, err = await twin(*refresh, environment=reach(made, client))
+        assert code == 0, out + err
+        second.rename(tmp_path / "away")
+        code, out, err = await twin(*refresh, environment=reach(made, client))
+        assert (code, "failed    " in out, "done      " in out) == (3, True, True), err
+        first.rename(tmp_path / "away too")
+        code, out, err = await twin(*refresh, environment=reach(made, client))
+        assert (code, "done      " in out) == (1, False), err
