@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
 import typer
 
 from services.cli.api import Api, connect
 from services.cli.options import ApiKey, AuthorOption, Json, Url, err, out, print_json, run
+from services.errors import ModelNotFound, NotFound
 
 NOT_ANSWERED = 7
 """Exit code where the corpus does not speak of it."""
+
+SHOWN = 20
+"""Authors that are named where one is not found."""
 
 Source = Annotated[str | None, typer.Option("--source", help="Only from this source: an address, host or id.")]
 Language = Annotated[str | None, typer.Option("--language", help="Only in this language: en, de, …")]
@@ -52,9 +58,10 @@ def ask(
     async def work() -> dict[str, Any]:
         async with connect(url, api_key) as api:
             body = request([{"role": "user", "content": text}], author, narrowed, k, support)
-            if as_json:
-                return dict(await api.post("/v1/chat/completions", body))
-            return await answer(api, body, verbose=verbose)
+            async with _known(api, author):
+                if as_json:
+                    return dict(await api.post("/v1/chat/completions", body))
+                return await answer(api, body, verbose=verbose)
 
     result = run(work())
     if as_json:
@@ -83,7 +90,8 @@ def chat(
                 if not question:
                     return
                 messages.append({"role": "user", "content": question})
-                result = await answer(api, request(messages, author, {}, None, support), verbose=verbose)
+                async with _known(api, author):
+                    result = await answer(api, request(messages, author, {}, None, support), verbose=verbose)
                 messages.append({"role": "assistant", "content": result["text"]})
 
     run(work())
@@ -109,7 +117,10 @@ def search(
 
     async def work() -> dict[str, Any]:
         async with connect(url, api_key) as api:
-            return dict(await api.post("/v1/search", {"query": " ".join(query), "k": k, "filter": narrowed}))
+            found = dict(await api.post("/v1/search", {"query": " ".join(query), "k": k, "filter": narrowed}))
+            if author and not found["passages"] and author not in (names := await _authors(api)):
+                raise _nobody(author, names)
+            return found
 
     result = run(work())
     if as_json:
@@ -187,6 +198,25 @@ async def answer(api: Api, body: dict[str, Any], *, verbose: bool = False) -> di
 def place(title: str, heading: str) -> str:
     """A document's title and the headings above a passage, which often begin with the title."""
     return heading if heading.startswith(title) else " › ".join(filter(None, (title, heading)))
+
+
+@asynccontextmanager
+async def _known(api: Api, author: str | None) -> AsyncIterator[None]:
+    """An author that is not there is called one: to the gateway each is a model, as OpenAI's clients name them."""
+    try:
+        yield
+    except ModelNotFound:
+        raise _nobody(author or "", await _authors(api)) from None
+
+
+async def _authors(api: Api) -> list[str]:
+    return [str(each["name"]) for each in (await api.get("/v1/authors"))["data"]]
+
+
+def _nobody(author: str, names: list[str]) -> NotFound:
+    shown = ", ".join(names[:SHOWN]) + (", … (`twin authors list`)" if len(names) > SHOWN else "")
+    there = f"there are: {shown}" if names else "nothing has come in yet, or not for this key"
+    return NotFound(f"There is no author {author!r}; {there}.")
 
 
 def _filter(source: str | None, language: str | None, since: str | None, until: str | None) -> dict[str, str]:

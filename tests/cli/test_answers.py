@@ -21,3 +21,26 @@ async def test_a_follow_up_is_shown_as_it_was_understood(tmp_path: Path) -> None
         assert "starter" in said
         code, _, err = await twin("ask", QUESTION, environment=reach)
         assert (code, "Understood" in err) == (0, False)
+
+
+async def test_an_author_who_is_not_there(tmp_path: Path) -> None:
+    """Is said to be none, with those that there are, by every command that asks; one who is there and has nothing on
+    it is not."""
+    async with running(tmp_path) as (made, client):
+        reach = {"TWIN_URL": str(client.base_url), "TWIN_API_KEY": made.secret}
+        code, _, err = await twin("ask", "-a", "nobody", QUESTION, environment=reach)
+        assert (code, err) == (6, "twin: There is no author 'nobody'; nothing has come in yet, or not for this key.\n")
+        await upload(client, "alpha", sourdough=NOTES)
+        await upload(client, "beta", zeppelin="# Zeppelins\n\nA zeppelin is moored to a mast.\n")
+        asked = [
+            ("ask", QUESTION),
+            ("ask", QUESTION, "--json"),
+            ("chat",),
+            ("search", "flour"),
+            ("search", "x", "--json"),
+        ]
+        for words in asked:
+            code, out, err = await twin(*words, "-a", "nobody", environment=reach, typed=f"{QUESTION}\n")
+            assert (code, out, err) == (6, "", "twin: There is no author 'nobody'; there are: alpha, beta.\n")
+        code, _, err = await twin("search", "zeppelin", "-a", "beta", "--since", "2030-01-01", environment=reach)
+        assert (code, err) == (0, "Nothing found.\n")
