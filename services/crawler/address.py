@@ -139,7 +139,7 @@ def canonical(found_at: str, declared: str | None) -> str:
         return own
     try:
         other = normalise(urljoin(found_at, declared.strip()))
-    except InvalidInput:
+    except (InvalidInput, ValueError):
         return own
     if not same_site(own, other):
         return own
@@ -152,9 +152,7 @@ def resolve_link(base: str, link: str) -> str | None:
     try:
         absolute = urljoin(base, link.strip())
         parts = parse_url(absolute)
-    except ValueError:
-        return None
-    except InvalidInput:
+    except (InvalidInput, ValueError):
         return None
     return without_credentials(urlunsplit(parts._replace(fragment="")))
 

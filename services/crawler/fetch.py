@@ -129,11 +129,13 @@ class Fetcher:
             path.append(without_credentials(current))
             if len(path) > self.limits.redirects:
                 raise Unprocessable(f"The address redirects more than {self.limits.redirects} times.")
-            current = urljoin(current, answer)
             try:
+                current = urljoin(current, answer)
                 parse_url(current)
             except InvalidInput as error:
                 raise Unprocessable(f"The address redirects to one that is not fetched. {error.message}") from error
+            except ValueError as error:
+                raise Unprocessable("The address redirects to one that is not a URL.") from error
             if without_credentials(current) in path:
                 raise Unprocessable("The address redirects in a circle.")
 

@@ -146,6 +146,8 @@ async def test_rebinding_between_check_and_connection_is_of_no_use(site: Site) -
         "http://",
         "http://exa mple/",
         "http:////etc",
+        "http://[oops",
+        "//[::1/",
     ],
 )
 async def test_redirects_lead_nowhere_that_is_not_allowed(open_crawler: Opener, site: Site, target: str) -> None:
@@ -157,6 +159,19 @@ async def test_redirects_lead_nowhere_that_is_not_allowed(open_crawler: Opener, 
     assert counts(crawl)[0] == 1
     assert {each.address for each in crawl.failures} == {site.url("/to")}
     assert "passwd" not in crawl.failures[0].message
+
+
+async def test_a_redirect_to_no_address_fails_its_page_alone(open_crawler: Opener, site: Site) -> None:
+    """Among a page's links: the others come in. A robots.txt that leads so is none."""
+    world = await open_crawler(**SMALL)
+    nowhere = Reply(status=302, headers={"Location": "http://[oops"})
+    site.page("/", "".join(f"<a href='/{n}'>{n}</a>" for n in range(3)) + prose(9))
+    site.page("/0", prose(0))
+    site.page("/2", prose(2))
+    site.answers["/1"] = site.answers["/robots.txt"] = nowhere
+    crawl = await world.ingest(SourceSpec(site.url("/"), options={"depth": "1"}))
+    assert (crawl.state, counts(crawl)) == (JobState.DONE, (3, 0, 0, 0, 1))
+    assert [(each.address, "redirects" in each.message) for each in crawl.failures] == [(site.url("/1"), True)]
 
 
 @pytest.mark.parametrize("text", ["10.0.0.0/99", "example.org", "10.0.0.0/8;"])
@@ -427,6 +442,18 @@ async def test_sitemaps_in_circles_and_crowds_end(open_crawler: Opener, site: Si
     crawl = await world.ingest(SourceSpec(site.url("/map"), kind="sitemap"))
     assert crawl.state is JobState.FAILED
     assert sum(site.requests.values()) <= 502
+
+
+async def test_a_sitemap_that_names_no_address_leads_on_to_the_others(world: World, site: Site) -> None:
+    """Of what an index names, what cannot be an address is passed over."""
+    named = ["http://[oops/map", "http://../map", site.url("/map")]
+    site.answers["/index"] = Reply(
+        "<sitemapindex>" + "".join(f"<sitemap><loc>{each}</loc></sitemap>" for each in named) + "</sitemapindex>"
+    )
+    site.answers["/map"] = Reply(f"<urlset><url><loc>{site.url('/a')}</loc></url></urlset>")
+    site.page("/a", prose(1))
+    crawl = await world.ingest(SourceSpec(site.url("/index"), kind="sitemap"))
+    assert (crawl.state, counts(crawl)) == (JobState.DONE, (1, 0, 0, 0, 0))
 
 
 async def test_enormous_robots_txt(world: World, site: Site) -> None:

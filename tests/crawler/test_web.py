@@ -82,6 +82,17 @@ async def test_canonical_is_believed_within_one_site_only(world: World, site: Si
     assert set(await world.documents()) == {site.url("/post"), site.url("/copy")}
 
 
+async def test_a_canonical_address_that_is_none_is_passed_over(world: World, site: Site) -> None:
+    """In front matter, in a page's head, in a header: the page keeps the address it has."""
+    bad = "http://[oops"
+    site.answers["/a.md"] = Reply(f"---\ncanonical: {bad}\n---\n# A\n\n{prose(1)}", media_type="text/markdown")
+    site.page("/b", prose(2), head=f"<link rel=canonical href='{bad}'>")
+    site.answers["/c"] = Reply(article(prose(3)), headers={"Link": f'<{bad}>; rel="canonical"'})
+    crawl = await world.ingest(site.url("/a.md"), site.url("/b"), site.url("/c"))
+    assert (crawl.state, counts(crawl)) == (JobState.DONE, (3, 0, 0, 0, 0))
+    assert set(await world.documents()) == {site.url("/a.md"), site.url("/b"), site.url("/c")}
+
+
 @pytest.mark.promise(3)
 async def test_one_canonical_for_all_pages_is_not_believed(world: World, site: Site) -> None:
     """A template that declares the same canonical address on every page does not make them one document."""

@@ -74,8 +74,11 @@ async def open(source: Source, tools: Tools) -> Listing:
             if len(items) < most and same_site(address, start) and path.startswith(folder) and chosen.takes(path[1:]):
                 items.setdefault(address, Item((address,), url=entry.url))
         for nested in found.nested:
-            address = normalise(nested) if len(nested) <= 2048 else ""
-            if address and address not in known and same_site(nested, start):
+            try:
+                address = normalise(nested)
+            except InvalidInput:
+                continue
+            if address not in known and same_site(nested, start):
                 known.add(address)
                 pending.append(nested)
     if not items and failure is not None:
