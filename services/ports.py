@@ -121,7 +121,14 @@ class Documents(Protocol):
 
 
 class Sources(Protocol):
-    async def save(self, source: Source) -> None: ...
+    async def save(self, source: Source) -> None:
+        """Add it, or put it in the place of what is stored: as a person asks for it."""
+        ...
+
+    async def change(self, known: Source, new: Source) -> bool:
+        """Write `new` where the stored record is still `known`; whether it was. Atomic: of several that change the
+        same record one does, a source that was deleted stays so, and what a person changed meanwhile stands."""
+        ...
 
     async def get(self, id: str) -> Source | None: ...
 

@@ -41,10 +41,16 @@ class MongodbSources(Adapter):
 
     @translating
     async def save(self, source: Source) -> None:
-        record = {name: getattr(source, name) for name in _FIELDS if name != "id"}
-        record["kind"] = None if source.kind is None else source.kind.value
-        record["options"] = json.dumps(dict(source.options), ensure_ascii=False)
-        await self._sources.replace_one({"_id": source.id}, record, upsert=True)
+        await self._sources.replace_one({"_id": source.id}, _record(source), upsert=True)
+
+    @translating
+    async def change(self, known: Source, new: Source) -> bool:
+        stored = await self._sources.find_one({"_id": known.id})
+        if stored is None or _source(stored) != known:
+            return False
+        # Field by field as it was read just now: whatever was written since makes it another.
+        result = await self._sources.replace_one(stored, _record(new))
+        return result.matched_count == 1
 
     @translating
     async def get(self, id: str) -> Source | None:
@@ -74,6 +80,13 @@ class MongodbSources(Adapter):
     @translating
     async def delete(self, id: str) -> None:
         await self._sources.delete_one({"_id": id})
+
+
+def _record(source: Source) -> Record:
+    record = {name: getattr(source, name) for name in _FIELDS if name != "id"}
+    record["kind"] = None if source.kind is None else source.kind.value
+    record["options"] = json.dumps(dict(source.options), ensure_ascii=False)
+    return record
 
 
 def _source(record: Record) -> Source:

@@ -42,12 +42,20 @@ class SqliteSources:
         self._database = database
 
     async def save(self, source: Source) -> None:
-        row = [getattr(source, name) for name in _FIELDS]
-        row[_FIELDS.index("options")] = json.dumps(dict(source.options), ensure_ascii=False)
-        marks = ", ".join("?" * len(row))
-        await self._database.write(
-            lambda connection: connection.execute(f"INSERT OR REPLACE INTO sources ({_COLUMNS}) VALUES ({marks})", row)
-        )
+        row = _row(source)
+        await self._database.write(lambda connection: connection.execute(_SAVE, row))
+
+    async def change(self, known: Source, new: Source) -> bool:
+        row = _row(new)
+
+        def write(connection: apsw.Connection) -> bool:
+            stored = _sources(connection.execute(f"SELECT {_COLUMNS} FROM sources WHERE id = ?", (known.id,)))
+            if stored != [known]:
+                return False
+            connection.execute(_SAVE, row)
+            return True
+
+        return await self._database.write(write)
 
     async def get(self, id: str) -> Source | None:
         return next(iter(await self._select("id = ?", (id,))), None)
@@ -77,6 +85,15 @@ class SqliteSources:
             return _sources(connection.execute(f"SELECT {_COLUMNS} FROM sources WHERE {where}", values))
 
         return await self._database.read(read)
+
+
+_SAVE = f"INSERT OR REPLACE INTO sources ({_COLUMNS}) VALUES ({', '.join('?' * len(_FIELDS))})"
+
+
+def _row(source: Source) -> list[Any]:
+    row = [getattr(source, name) for name in _FIELDS]
+    row[_FIELDS.index("options")] = json.dumps(dict(source.options), ensure_ascii=False)
+    return row
 
 
 def _sources(rows: Iterable[tuple[Any, ...]]) -> list[Source]:

@@ -35,7 +35,7 @@ from services.crawler.folders import is_local
 from services.crawler.page import Links
 from services.crawler.remove import Remover, is_gone
 from services.crawler.sketch import near
-from services.crawler.sources import Item, Listing, Payload, Tools, kind_of, open_listing, page_links
+from services.crawler.sources import Item, Listing, Payload, Tools, kind_of, notes, open_listing, page_links
 from services.domain import EVERYONE, Document, Failure, Job, Progress, Source, SourceKind, document_id
 from services.errors import (
     Conflict,
@@ -296,10 +296,13 @@ class _Run:
     async def _discovered(self, source: Source) -> Source:
         found = await discover(source, self._.tools)
         if found is not source:
-            # The schedule may have been changed while it was looked at.
-            now = await self._.sources.get(source.id)
-            if now is not None:
-                await self._.sources.save(replace(now, kind=found.kind, options=found.options))
+            # The schedule may have been changed while it was looked at; where the kind or the options were, what was
+            # found is of what is asked for no longer.
+            while (now := await self._.sources.get(source.id)) is not None:
+                if (now.kind, now.options) != (source.kind, source.options):
+                    break
+                if await self._.sources.change(now, replace(now, kind=found.kind, options=found.options)):
+                    break
         return found
 
     async def _has_deleted(self) -> bool:
@@ -309,16 +312,15 @@ class _Run:
     async def _record(self, listing: Listing) -> None:
         """When it was crawled, when it is due, and what to know the next time; the schedule may have changed."""
         now = time.time()
-        source = await self._.sources.get(self._source.id)
-        if source is None:
-            return
-        options = dict(source.options)
-        if self._counts["failed"]:
-            options = _without(options, *listing.notes)
-        else:
-            options |= listing.notes
-        due = now + source.every if source.every is not None else None
-        await self._.sources.save(replace(source, options=options, crawled_at=now, due_at=due))
+        while (source := await self._.sources.get(self._source.id)) is not None:
+            options = dict(source.options)
+            if self._counts["failed"]:
+                options = _without(options, *listing.notes)
+            elif _said(source) == _said(self._source):
+                options |= listing.notes
+            due = now + source.every if source.every is not None else None
+            if await self._.sources.change(source, replace(source, options=options, crawled_at=now, due_at=due)):
+                return
 
     # ── Items, many at once ─────────────────────────────────────────────────────────────────────────
 
@@ -878,6 +880,11 @@ def _place(owner: Source | None, record: Document) -> str | None:
 
 def _is_other_file(theirs: str, ours: str) -> bool:
     return os.path.exists(theirs) and os.path.realpath(theirs) != os.path.realpath(ours)
+
+
+def _said(source: Source) -> tuple[SourceKind | None, dict[str, str]]:
+    """What a person says of a source, on which it depends what a crawl finds out."""
+    return source.kind, _without(source.options, *notes())
 
 
 def _without(options: object, *names: str) -> dict[str, str]:

@@ -105,9 +105,9 @@ class Ingests:
     async def due(self, source: Source) -> None:
         """Crawl a source whose time has come. Several processes may call this for the same time: it is crawled once."""
         next_time = replace(source, due_at=time.time() + (source.every or SOONEST))
-        if await self._jobs.find(EVERYONE, kind=JobKind.CRAWL, target=source.id, states=_ACTIVE, limit=1):
-            await self._sources.save(next_time)
-        else:
+        active = await self._jobs.find(EVERYONE, kind=JobKind.CRAWL, target=source.id, states=_ACTIVE, limit=1)
+        # Who looked in vain saw what is no more: another has begun it, or a person has deleted or changed it.
+        if await self._sources.change(source, next_time) and not active:
             key = f"due {source.id} {source.due_at}"
             await self._begin(source.author, [next_time], key, explicit=False)
 
@@ -137,11 +137,13 @@ class Ingests:
         return author
 
     async def _begin(self, author: str, sources: Sequence[Source], key: str, *, explicit: bool) -> Crawl:
+        """`explicit`: the sources are as a person asks for them, and are saved so; otherwise they are stored."""
         now = time.time()
         parent = _ingest_id(author, key) if key else uuid.uuid4().hex
         if key and await self._jobs.get(parent) is not None:
             return await self._again(parent, sources)
-        await asyncio.gather(*(self._sources.save(source) for source in sources))
+        if explicit:
+            await asyncio.gather(*(self._sources.save(source) for source in sources))
         jobs = [_job(parent, JobKind.INGEST, author, parent, None, now)]
         for source in sources:
             jobs.append(_crawl_job(parent, source, 0, explicit=explicit, now=now))

@@ -314,8 +314,9 @@ async def test_journal(pair: Any) -> None:
 
 
 async def test_sources(pair: Any) -> None:
-    """Save, get, find, due, delete."""
+    """Save, change, get, find, due, delete."""
     chance = random.Random(4)
+    saved: dict[str, Source] = {}
     stores: Pair = await pair("sources")
 
     async def step(store_of: Pair) -> None:
@@ -325,17 +326,22 @@ async def test_sources(pair: Any) -> None:
             {"a.b": chance.choice(WORDS), "$x": "y"}, chance.choice((None, 60.0)), chance.random() < 0.5, 1.0,
             chance.choice((None, 2.0)), chance.choice((None, *TIMES)),
         )  # fmt: skip
+        # What was read last, which may be stored no longer.
+        known = saved.get(source.id, source)
         seen, author = scope(chance), chance.choice((None, *AUTHORS))
         now, limit = chance.choice(TIMES), chance.randint(1, 5)
         asks: list[tuple[str, Callable[[Sources], Awaitable[Any]]]] = [
             ("save", lambda store: store.save(source)),
+            ("change", lambda store: store.change(known, source)),
             ("get", lambda store: store.get(source.id)),
             ("find", lambda store: store.find(seen, author)),
             ("due", lambda store: store.due(now, limit)),
             ("delete", lambda store: store.delete(source.id)),
         ]
-        name, call = chance.choices(asks, (4, 2, 3, 3, 1))[0]
+        name, call = chance.choices(asks, (4, 3, 2, 3, 3, 1))[0]
         await store_of.same(f"{name} {source}", call)
+        if name == "save" and chance.random() < 0.8:
+            saved[source.id] = source
 
     while stores.asked < OPERATIONS:
         await step(stores)

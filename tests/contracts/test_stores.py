@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 from dataclasses import replace
 
@@ -36,6 +37,43 @@ async def test_sources(sources: Sources) -> None:
     await sources.delete("a")
     await sources.delete("a")
     assert await sources.get("a") is None
+
+
+async def test_a_source_is_changed_as_it_was_read(sources: Sources) -> None:
+    """Where the stored record is still the one that was read, whatever it holds: else nothing is written, and a source
+    that was deleted does not come back."""
+    full = Source("a", "alpha", SourceKind.GIT, "https://a", {"ref": "main", "a.b": "é"}, 60.0, True, 1.5, 2.5, 30.1)
+    plain = Source("b", "alpha", None, "https://b")
+    for source in (full, plain):
+        await sources.save(source)
+        later = replace(source, kind=SourceKind.PAGE, options={"listing": "x"}, crawled_at=3.0, due_at=40.0)
+        assert await sources.change(source, later)
+        assert await sources.get(source.id) == later
+        assert await sources.change(later, later)
+        assert not await sources.change(source, source)
+        assert await sources.get(source.id) == later
+        for other in (
+            replace(later, every=90.0),
+            replace(later, due_at=None),
+            replace(later, options={}),
+            replace(later, kind=None),
+            replace(later, watch=not later.watch),
+        ):
+            await sources.save(other)
+            assert not await sources.change(later, source)
+            assert await sources.get(source.id) == other
+        await sources.delete(source.id)
+        assert not await sources.change(other, later)
+        assert await sources.get(source.id) is None
+
+
+async def test_of_many_who_change_a_source_one_does(sources: Sources) -> None:
+    """All saw the same record."""
+    source = Source("a", "alpha", None, "https://a", every=60.0, due_at=1.0)
+    await sources.save(source)
+    changed = await asyncio.gather(*(sources.change(source, replace(source, due_at=2.0 + n)) for n in range(8)))
+    assert sum(changed) == 1
+    assert await sources.get("a") == replace(source, due_at=2.0 + changed.index(True))
 
 
 async def test_blobs(blobs: Blobs) -> None:

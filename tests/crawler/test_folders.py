@@ -7,8 +7,9 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
+from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, make_server
 
 import pytest
@@ -19,8 +20,9 @@ from dulwich.web import make_wsgi_chain
 
 from services.clients import SourceSpec
 from services.crawler.spool import Spool
-from services.domain import EVERYONE, JobState, Scope, SourceKind
+from services.domain import EVERYONE, JobState, Scope, Source, SourceKind, source_id
 from services.errors import Conflict, Forbidden, InvalidInput, NotFound
+from services.ports import Sources
 from tests.crawler.conftest import Opener
 from tests.crawler.world import World, counts
 
@@ -231,6 +233,65 @@ async def test_a_source_that_is_due_is_crawled_once(world: World, tmp_path: Path
     assert crawled is not None
     assert crawled.due_at is not None
     assert crawled.due_at > time.time() + 3000
+
+
+async def test_a_look_undoes_nothing(world: World, tmp_path: Path) -> None:
+    """What a person deletes or takes off the schedule while a look is under way stays deleted, and off it."""
+    notes = str(write(tmp_path / "notes", a_md=words(1)))
+    ingests, sources = world.crawler.ingests, world.crawler.sources
+    seen = await ingests.put_source("alpha", SourceSpec(notes, every=3600.0), EVERYONE)
+    await world.until("file:a.md")
+    await ingests.put_source("alpha", SourceSpec(notes), EVERYONE)
+    await ingests.due(seen)
+    stored = await sources.get(seen.id)
+    assert stored is not None
+    assert (stored.every, stored.due_at) == (None, None)
+    await ingests.delete_source(seen.id, EVERYONE)
+    await ingests.due(stored)
+    await ingests.due(seen)
+    assert await sources.get(seen.id) is None
+
+
+class Meddled:
+    """The sources as a crawl sees them; what is given happens right after it has read one for the last time."""
+
+    def __init__(self, sources: Sources, reads: int, meddle: Callable[[], Awaitable[object]]) -> None:
+        self._sources = sources
+        self._reads = reads
+        self._meddle = meddle
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._sources, name)
+
+    async def get(self, id: str) -> Source | None:
+        found = await self._sources.get(id)
+        self._reads -= 1
+        if self._reads == 0:
+            await self._meddle()
+        return found
+
+
+@pytest.mark.parametrize("reads", [1, 2, 3])
+async def test_a_crawl_undoes_nothing(world: World, tmp_path: Path, reads: int) -> None:
+    """What a person changes or deletes while a crawl looks at the source, finds out its kind or writes what it knows
+    now: the person's word stands."""
+    notes = write(tmp_path / "notes", a_md=words(1), b_txt=words(2))
+    ingests, sources = world.crawler.ingests, world.crawler.sources
+    id = source_id("alpha", str(notes))
+
+    async def changed() -> None:
+        await ingests.put_source("alpha", SourceSpec(str(notes), options={"include": "*.md"}), EVERYONE)
+
+    world.crawler.crawler.sources = Meddled(sources, reads, changed)  # type: ignore[assignment]
+    await world.ingest(SourceSpec(str(notes), every=3600.0))
+    stored = await sources.get(id)
+    assert stored is not None
+    assert (stored.every, stored.due_at, stored.options) == (None, None, {"include": "*.md"})
+    assert stored.crawled_at is not None
+    await sources.delete(id)
+    world.crawler.crawler.sources = Meddled(sources, reads, lambda: sources.delete(id))  # type: ignore[assignment]
+    await world.ingest(SourceSpec(str(notes), every=3600.0))
+    assert await sources.get(id) is None
 
 
 # ── Repositories ────────────────────────────────────────────────────────────────────────────────────
