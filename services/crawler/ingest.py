@@ -106,10 +106,10 @@ class Ingests:
         """Crawl a source whose time has come. Several processes may call this for the same time: it is crawled once."""
         next_time = replace(source, due_at=time.time() + (source.every or SOONEST))
         active = await self._jobs.find(EVERYONE, kind=JobKind.CRAWL, target=source.id, states=_ACTIVE, limit=1)
-        # Who looked in vain saw what is no more: another has begun it, or a person has deleted or changed it.
+        # One of them moves the time on, and begins. For the others the source is not as they saw it any more; nor is it
+        # where a person has deleted or changed it meanwhile.
         if await self._sources.change(source, next_time) and not active:
-            key = f"due {source.id} {source.due_at}"
-            await self._begin(source.author, [next_time], key, explicit=False)
+            await self._begin(source.author, [next_time], "", explicit=False)
 
     async def upload(self, author: str, spool: Spool, scope: Scope, idempotency_key: str) -> Crawl:
         """Files whose bytes came with the request, all of them there. The same name and author: a new version."""

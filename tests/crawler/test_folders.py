@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, make_server
@@ -24,6 +25,7 @@ from services.domain import EVERYONE, JobState, Scope, Source, SourceKind, sourc
 from services.errors import Conflict, Forbidden, InvalidInput, NotFound
 from services.ports import Sources
 from tests.crawler.conftest import Opener
+from tests.crawler.site import Site
 from tests.crawler.world import World, counts
 
 pytestmark = pytest.mark.asyncio(loop_scope="package")
@@ -233,6 +235,33 @@ async def test_a_source_that_is_due_is_crawled_once(world: World, tmp_path: Path
     assert crawled is not None
     assert crawled.due_at is not None
     assert crawled.due_at > time.time() + 3000
+
+
+async def test_a_source_is_due_again_at_a_time_at_which_it_was(world: World, site: Site) -> None:
+    """A crawl fails, and the source is put again: due when it was the last time, it is crawled once more, and is due
+    an hour later then."""
+    ingests, sources = world.crawler.ingests, world.crawler.sources
+    spec = SourceSpec(site.url("/feed"), kind="feed", every=3600.0)
+    source = await ingests.put_source("alpha", spec, EVERYONE)
+
+    async def crawls(count: int) -> None:
+        async with asyncio.timeout(60):
+            while len(found := await ingests.find(EVERYONE, 10)) < count or not all(each.state.ended for each in found):
+                await asyncio.sleep(0.02)
+        assert [each.state for each in found] == [JobState.FAILED] * count
+
+    await crawls(1)
+    stored = await sources.get(source.id)
+    assert stored is not None
+    crawled_at = time.time() - 4000
+    await sources.save(replace(stored, crawled_at=crawled_at, due_at=crawled_at + 3600))
+    await crawls(2)
+    assert (await ingests.put_source("alpha", spec, EVERYONE)).due_at == crawled_at + 3600
+    await crawls(3)
+    stored = await sources.get(source.id)
+    assert stored is not None
+    assert stored.due_at is not None
+    assert stored.due_at > time.time() + 3000
 
 
 async def test_a_look_undoes_nothing(world: World, tmp_path: Path) -> None:
