@@ -86,14 +86,18 @@ class Library:
         ]
 
     async def delete_author(self, name: str, scope: Scope) -> Author:
-        """An author with everything of theirs: sources, work that is under way, documents."""
+        """An author with everything of theirs: sources, work that is under way, documents. Again after a failure half
+        way: the rest."""
         own = Scope(authors=(name,))
         if not scope.allows(name):
             raise NotFound("There is no such author.")
         known = next(iter(await self._documents.authors(own)), None)
         sources = await self._sources.find(own)
         if known is None and not sources:
-            raise NotFound("There is no such author.")
+            ended = await self._remover.finish(name)
+            if not ended:
+                raise NotFound("There is no such author.")
+            return Author(name=name, documents=ended)
         for source in sources:
             await self._sources.delete(source.id)
         await self._end_work(own)

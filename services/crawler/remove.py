@@ -4,8 +4,8 @@ Comes in: documents, authors. Goes out: tombstones; no chunk, text, sketch or or
 journal, whose passages the gateway has redacted.
 
 The tombstone says that it is not finished, until it is: so a part that is away, or a crash between two steps, only
-delays the end, which `finish` brings at the next start. Chunks whose service is away are taken by a DELETE job of that
-service's, and by its own sweep of tombstones.
+delays the end. The same delete, asked for again, brings it, and `finish` does now and then. Chunks whose service is
+away are taken by a DELETE job of that service's, and by its own sweep of tombstones.
 """
 
 from __future__ import annotations
@@ -70,8 +70,9 @@ class Remover:
         return finished
 
     async def delete_all(self, author: str) -> int:
-        """Every document of an author: tombstones when this returns, their chunks by jobs; how many."""
-        count = 0
+        """Every document of an author: tombstones when this returns, their chunks by jobs; how many, with those whose
+        deletion was interrupted before."""
+        count = await self.finish(author)
         while True:
             page = await self._documents.find(DocumentQuery(scope=EVERYONE, author=author, limit=_PAGE))
             if not page.documents:
@@ -81,12 +82,12 @@ class Remover:
             await asyncio.gather(*(self._take(each) for each in buried))
             count += len(buried)
 
-    async def finish(self) -> int:
-        """End what a crash interrupted: tombstones that are not finished; how many."""
+    async def finish(self, author: str | None = None) -> int:
+        """End what a crash or a part that was away interrupted: tombstones that are not finished; how many."""
         count = 0
         cursor = ""
         while True:
-            query = DocumentQuery(scope=EVERYONE, state="deleted", limit=_PAGE, cursor=cursor)
+            query = DocumentQuery(scope=EVERYONE, author=author, state="deleted", limit=_PAGE, cursor=cursor)
             page = await self._documents.find(query)
             unfinished = [each for each in page.documents if each.raw_hash.startswith(_UNFINISHED)]
             await self._later(unfinished)

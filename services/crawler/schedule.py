@@ -26,6 +26,8 @@ _log = structlog.get_logger(__name__)
 
 PRUNE_EVERY = 3600.0
 """Seconds between looks for jobs that have been kept long enough."""
+FINISH_EVERY = 300.0
+"""Seconds between looks for deletes that were interrupted: each reads every tombstone."""
 _AT_ONCE = 50
 """Due sources begun in one look: the rest are due in the next."""
 _AGAIN = 60.0
@@ -56,6 +58,7 @@ class Schedule:
         self._keep_jobs = keep_jobs
         self._settle = settle
         self._pruned = 0.0
+        self._finished = 0.0
         self._watching: dict[str, asyncio.Task[None]] = {}
         self._loop: asyncio.Task[None] | None = None
 
@@ -70,12 +73,8 @@ class Schedule:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _run(self) -> None:
-        finished = False
         while True:
             try:
-                if not finished:
-                    await self._remover.finish()
-                    finished = True
                 await self.look(time.time())
             except TwinError as error:
                 _log.warning("schedule.failed", reason=error.message)
@@ -94,6 +93,12 @@ class Schedule:
             dropped = await self._jobs.prune(now - self._keep_jobs)
             if dropped:
                 _log.info("jobs.pruned", jobs=dropped)
+        if now - self._finished >= FINISH_EVERY:
+            ended = await self._remover.finish()
+            # Where a part is away, the next look tries again.
+            self._finished = now
+            if ended:
+                _log.info("deletes.ended", documents=ended)
 
     async def _watch(self) -> None:
         wanted = {each.id: each for each in await self._sources.find(EVERYONE) if each.watch and is_local(each.address)}

@@ -9,7 +9,7 @@ import sqlite3
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,10 @@ from twin.v1 import crawler_pb2, types_pb2
 
 from services import rpc
 from services.clients import Crawler, SourceSpec, UploadedFile
-from services.domain import EVERYONE, JobKind, JobState, Scope, document_id
+from services.crawler import schedule
+from services.domain import EVERYONE, Document, JobKind, JobState, Scope, document_id
 from services.errors import InvalidInput, NotFound, Overloaded, TooLarge, Unavailable
+from services.ports import Blobs
 from tests.crawler.conftest import Opener
 from tests.crawler.site import Reply, Site, prose
 from tests.crawler.test_folders import uploaded, words, write
@@ -224,6 +226,73 @@ async def test_a_delete_that_was_interrupted_is_ended_at_the_next_start(open_cra
     with pytest.raises(NotFound):
         await world.crawler.blobs.get(document.id)
     assert await world.crawler.crawler.remover.finish() == 0
+
+
+class Away:
+    """Blobs whose next deletions fail, one for each error."""
+
+    def __init__(self, blobs: Blobs, errors: int) -> None:
+        self._blobs = blobs
+        self.errors = errors
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._blobs, name)
+
+    async def delete(self, keys: Collection[str]) -> None:
+        if self.errors:
+            self.errors -= 1
+            raise Unavailable("The document store does not answer: try again in a moment.")
+        await self._blobs.delete(keys)
+
+
+async def is_kept(world: World, document: Document) -> bool:
+    """Whether anything but the tombstone is there of it."""
+    try:
+        await world.crawler.blobs.get(document.id)
+    except NotFound:
+        return False
+    return True
+
+
+@pytest.mark.promise(2)
+async def test_a_delete_that_failed_half_way_is_ended_while_the_crawler_runs(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The blobs are away after the tombstone was written, and at the first look for such: a later one takes the
+    original, without a start and without the person who deleted it."""
+    monkeypatch.setattr(schedule, "FINISH_EVERY", 0.1)
+    await world.ingest(str(write(tmp_path / "notes", a_md=words(1))))
+    document = (await world.documents())["file:a.md"]
+    world.crawler.crawler.remover._blobs = Away(world.crawler.blobs, 2)
+    with pytest.raises(Unavailable):
+        await world.crawler.library.delete(document.id, EVERYONE)
+    async with asyncio.timeout(60):
+        while await is_kept(world, document):
+            await asyncio.sleep(0.02)
+
+
+@pytest.mark.promise(2)
+async def test_a_delete_that_failed_half_way_is_ended_by_asking_again(world: World, tmp_path: Path) -> None:
+    """A document's and an author's: the same call again does the rest. An author without any rest is not there."""
+    library = world.crawler.library
+    await world.ingest(str(write(tmp_path / "notes", a_md=words(1), b_md=words(2))))
+    first, second = (await world.documents()).values()
+    away = world.crawler.crawler.remover._blobs = Away(world.crawler.blobs, 1)
+    with pytest.raises(Unavailable):
+        await library.delete(first.id, EVERYONE)
+    assert await is_kept(world, first)
+    assert (await library.delete(first.id, EVERYONE)).state == "deleted"
+    assert not await is_kept(world, first)
+    away.errors = 1
+    with pytest.raises(Unavailable):
+        await library.delete_author("alpha", EVERYONE)
+    assert await is_kept(world, second)
+    with pytest.raises(NotFound):
+        await library.delete_author("beta", EVERYONE)
+    assert (await library.delete_author("alpha", EVERYONE)).documents == 1
+    assert not await is_kept(world, second)
+    with pytest.raises(NotFound):
+        await library.delete_author("alpha", EVERYONE)
 
 
 async def test_old_jobs_are_dropped(world: World, tmp_path: Path) -> None:

@@ -50,7 +50,7 @@ from services.domain import (
     Verdict,
     digest,
 )
-from services.errors import InvalidInput, NotFound, Overloaded, Unavailable
+from services.errors import InvalidInput, NotFound, Overloaded, TwinError, Unavailable
 
 SERVICES = {
     "crawler": c.DESCRIPTOR.services_by_name["CrawlerService"],
@@ -119,6 +119,9 @@ class Services:
         self.waiting = asyncio.Event()
         """Whether a watched job has no end."""
         self.documents = {f"document-{name}": document(f"document-{name}", name) for name in ("alpha", "beta")}
+        self.buried: dict[str, Document] = {}
+        self.half_way: list[TwinError] = []
+        """Raised by the next deletions, one each, when the tombstone is written."""
         self.sources = {
             f"source-{name}": Source(f"source-{name}", name, SourceKind.PAGE, "https://example.org/")
             for name in ("alpha", "beta")
@@ -249,8 +252,14 @@ class Services:
         return message
 
     async def delete_document(self, request: c.DocumentId) -> t.Document:
-        self._document(request.id, request.scope)
-        return wire.to_wire(self.documents.pop(request.id), t.Document)
+        if request.id not in self.buried:
+            self._document(request.id, request.scope)
+            self.buried[request.id] = self.documents.pop(request.id)
+        elif not wire.from_wire(request.scope, Scope).allows(self.buried[request.id].author):
+            raise NotFound("There is no such document, or not for this key.")
+        if self.half_way:
+            raise self.half_way.pop()
+        return wire.to_wire(self.buried[request.id], t.Document)
 
     async def list_authors(self, request: c.ListAuthorsRequest) -> c.AuthorList:
         scope = wire.from_wire(request.scope, Scope)

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
+from services.errors import Internal
 from tests.gateway.conftest import World
 from tests.gateway.scripted import TEXT
 
@@ -38,6 +39,27 @@ async def test_deleting_with_if_match(world: World) -> None:
     assert gone.json() == {"id": "document-alpha", "deleted": True, "redacted": 2}
     assert set(world.services.redacted) == {"document-alpha"}
     assert (await world.admin.get("/v1/documents/document-alpha")).status_code == 404
+
+
+@pytest.mark.promise(2)
+async def test_a_delete_that_failed_half_way_is_repeated(world: World) -> None:
+    """The document is not shown any more, and the same request ends its deletion; again it is answered the same. With
+    a tag, by another author's key, and of what never was it is 404, and redacts nothing."""
+    path = "/v1/documents/document-alpha"
+    world.services.half_way.append(Internal("The rest could not be taken."))
+    assert (await world.admin.delete(path)).status_code == 500
+    assert (await world.admin.get(path)).status_code == 404
+    for _ in range(2):
+        world.services.redacted.clear()
+        gone = await world.admin.delete(path)
+        assert (gone.status_code, gone.json()["deleted"]) == (200, True)
+        assert set(world.services.redacted) == {"document-alpha"}
+    world.services.redacted.clear()
+    other = world.client(await world.key("admin", ["beta"]))
+    assert (await other.delete(path)).status_code == 404
+    assert (await world.admin.delete(path, headers={"If-Match": "*"})).status_code == 404
+    assert (await world.admin.delete("/v1/documents/document-gamma")).status_code == 404
+    assert world.services.redacted == []
 
 
 @pytest.mark.promise(10)
