@@ -615,7 +615,12 @@ class _Run:
                 except Conflict:
                     record = (await self._.documents.get([id])).get(id)
                     if record is not None and record.deleted_at is not None:
-                        self._check_deleted_meanwhile(record)
+                        try:
+                            self._check_deleted_meanwhile(record)
+                        except _Passed:
+                            # They were kept after whoever deleted the document took what was kept before.
+                            await self._.blobs.delete([id])
+                            raise
             else:
                 raise Conflict("A document was written by others again and again.")
             await self._.documents.sketch(id, author, () if original else read.bands)

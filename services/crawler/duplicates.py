@@ -91,21 +91,26 @@ class Duplicates:
                 return
 
     async def _look_again(self, document: Document, featurize: Featurize) -> None:
-        try:
-            text, _ = await self._documents.text(document.id, document.version)
-        except NotFound:
-            return
-        bands = await asyncio.to_thread(sketch.bands, text)
-        async with self.deciding(document.author, document.id, text, bands) as original:
-            if original == document.duplicate_of:
-                return
+        now: Document | None = document
+        while now is not None and now.deleted_at is None and now.duplicate_of == document.duplicate_of:
             try:
-                saved = await self._documents.save(replace(document, duplicate_of=original, updated_at=time.time()))
-            except Conflict:
-                return  # whoever wrote it has looked at it just now
-            await self._documents.sketch(document.id, document.author, () if original else bands)
-        if original is None:
-            await featurize(saved)
+                text, _ = await self._documents.text(now.id, now.version)
+            except NotFound:
+                return
+            bands = await asyncio.to_thread(sketch.bands, text)
+            async with self.deciding(now.author, now.id, text, bands) as original:
+                if original == now.duplicate_of:
+                    return
+                try:
+                    saved = await self._documents.save(replace(now, duplicate_of=original, updated_at=time.time()))
+                except Conflict:
+                    # Who wrote it may have written something else of it, such as when it was looked at.
+                    now = (await self._documents.get([now.id])).get(now.id)
+                    continue
+                await self._documents.sketch(now.id, now.author, () if original else bands)
+            if original is None:
+                await featurize(saved)
+            return
 
     async def _repeats(self, text: str, other: Document) -> bool:
         try:

@@ -12,7 +12,7 @@ from collections import Counter
 from dataclasses import dataclass, replace
 
 from services.crawler.remove import Remover
-from services.domain import Author, Document, JobKind, JobState, Scope
+from services.domain import Author, Document, JobKind, JobState, Scope, SourceKind, document_id
 from services.errors import InvalidInput, NotFound
 from services.ports import DocumentPage, DocumentQuery, Documents, Jobs, Sources
 
@@ -98,9 +98,15 @@ class Library:
             if not ended:
                 raise NotFound("There is no such author.")
             return Author(name=name, documents=ended)
+        uploads = [source for source in sources if source.kind is SourceKind.UPLOAD]
         for source in sources:
-            await self._sources.delete(source.id)
+            if source not in uploads:
+                await self._sources.delete(source.id)
         await self._end_work(own)
+        # Of an upload that no crawl has taken there are bytes and no document yet.
+        await self._remover.forget_originals([document_id(name, source.address) for source in uploads])
+        for source in uploads:
+            await self._sources.delete(source.id)
         count = await self._remover.delete_all(name)
         return Author(name=name, documents=count, sources=len(sources))
 

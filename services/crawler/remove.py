@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import replace
 from typing import Protocol
 
@@ -139,6 +139,11 @@ class Remover:
             except Conflict:
                 document = (await self._documents.get([document.id]))[document.id]
         return document
+
+    async def forget_originals(self, ids: Collection[str]) -> None:
+        """The original bytes that are kept for these documents, whether or not they have a record."""
+        if ids:
+            await self._blobs.delete(ids)
 
     async def _take(self, document: Document) -> Document:
         """Texts, sketch and original of a tombstone; the tombstone as it is then."""

@@ -10,6 +10,7 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import AsyncIterator, Collection
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from twin.v1 import crawler_pb2, types_pb2
 from services import rpc
 from services.clients import Crawler, SourceSpec, UploadedFile
 from services.crawler import schedule
+from services.crawler.spool import Spool
 from services.domain import EVERYONE, Document, JobKind, JobState, Scope, document_id
 from services.errors import InvalidInput, NotFound, Overloaded, TooLarge, Unavailable
 from services.ports import Blobs
@@ -473,3 +475,75 @@ async def test_what_came_in_while_the_feature_service_was_away_is_handed_on(open
     assert (crawl.state, counts(crawl)) == (JobState.DONE, (1, 0, 0, 0, 0))
     document = (await world.documents())[site.url("/")]
     assert world.index.handed_on == [(document.id, document.version)]
+
+
+@pytest.mark.promise(2)
+async def test_what_is_deleted_while_it_is_read_leaves_no_bytes(world: World, tmp_path: Path) -> None:
+    """A crawl has a file's new bytes in hand when a person deletes its document: they are not kept."""
+    file = tmp_path / "notes" / "a.md"
+    file.parent.mkdir()
+    file.write_text(f"# One\n\n{words(1)}")
+    crawl = await world.ingest(str(file.parent))
+    (document,) = (await world.documents()).values()
+    file.write_text(f"# One\n\n{words(2)}")
+    extraction: Any = world.crawler.crawler.extraction
+    read = extraction.read
+
+    async def deleting(*args: Any, **named: Any) -> Any:
+        found = await read(*args, **named)
+        await world.crawler.library.delete(document.id, EVERYONE)
+        return found
+
+    extraction.read = deleting
+    try:
+        await world.refresh(crawl)
+    finally:
+        extraction.read = read
+    assert (await world.crawler.documents.get([document.id]))[document.id].deleted_at is not None
+    with pytest.raises(NotFound):
+        await world.crawler.blobs.get(document.id)
+
+
+@pytest.mark.promise(2)
+async def test_an_upload_that_waits_goes_with_its_author(world: World) -> None:
+    """Bytes that came in and that no crawl has taken yet are not left behind."""
+    for worker in world.crawler.workers:
+        await worker.stop(0)
+    with Spool() as spool:
+        spool.begin("diary.txt", "text/plain")
+        await spool.write(b"A diary.")
+        await world.crawler.ingests.upload("beta", spool, EVERYONE, "")
+    id = document_id("beta", "upload:diary.txt")
+    assert await world.crawler.blobs.get(id) == b"A diary."
+    await world.crawler.library.delete_author("beta", EVERYONE)
+    with pytest.raises(NotFound):
+        await world.crawler.blobs.get(id)
+    assert await world.crawler.sources.find(EVERYONE) == []
+
+
+@pytest.mark.promise(2)
+async def test_a_duplicate_that_is_written_meanwhile_steps_in(world: World, tmp_path: Path) -> None:
+    """The original went; while its duplicate is looked at, a crawl writes when it saw it: it is looked at again."""
+    folder = tmp_path / "notes"
+    folder.mkdir()
+    for name in ("a.md", "b.md"):
+        (folder / name).write_text(f"# One\n\n{words(3)}")
+    await world.ingest(str(folder))
+    (original,), (copy,) = (await world.documents("indexed")).values(), (await world.documents("duplicate")).values()
+    documents: Any = world.crawler.documents
+    text, written = documents.text, False
+
+    async def meanwhile(id: str, version: int) -> Any:
+        nonlocal written
+        if id == copy.id and not written:
+            written = True
+            await documents.save(replace((await documents.get([id]))[id], etag='"2"'))
+        return await text(id, version)
+
+    documents.text = meanwhile
+    try:
+        await world.crawler.library.delete(original.id, EVERYONE)
+    finally:
+        documents.text = text
+    assert written
+    assert (await documents.get([copy.id]))[copy.id].duplicate_of is None
