@@ -29,7 +29,7 @@ from services.gateway import bootstrap as gateway
 from services.generator import bootstrap as generator
 from services.ports import LanguageModel, Reranker
 from services.retriever import bootstrap as retriever
-from services.settings import Settings, read
+from services.settings import Settings, read, unknown
 
 GRACE = 10.0
 """Seconds that running answers and jobs have to end."""
@@ -168,6 +168,11 @@ async def running(*, workers: bool = True, **given: Any) -> AsyncIterator[Twin]:
         twin = Twin(made_gateway, channels, sockets, data, made_retriever.reranker, made_generator.models)
         stack.push_async_callback(twin.close)
         yield twin
+
+
+def unknown_settings() -> list[str]:
+    """A line for each name that looks like a setting and is none."""
+    return unknown(feature.Settings, retriever.Settings, crawler.Settings, generator.Settings, gateway.Settings)
 
 
 async def checks() -> list[Check]:

@@ -6,10 +6,12 @@ frozen object. Does not know: which settings there are: each bootstrap subclasse
 
 from __future__ import annotations
 
+import difflib
 import os
 from pathlib import Path
 from typing import Any, TypeVar
 
+from dotenv import dotenv_values
 from pydantic import Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -17,6 +19,17 @@ from services.errors import Misconfigured
 from services.rpc import Identity
 
 S = TypeVar("S", bound="Settings")
+
+_ELSEWHERE = frozenset(
+    f"TWIN_{each}"
+    for each in (
+        "SETTINGS URL API_KEY AUTHOR LLM_API_KEY ENCODER_API_KEY RERANKER_API_KEY "
+        # Of the chart, which puts them into URLs, and of tests in a cluster.
+        "MONGODB_PASSWORD REDIS_PASSWORD WEAVIATE_KEY PAGES KEEP_CLUSTER WRITE_GOLDEN"
+    ).split()
+)
+"""What is read by other than a service's settings."""
+_OF_TESTS = ("TWIN_TEST_", "TWIN_REQUIRE_")
 
 
 class Settings(BaseSettings):
@@ -89,3 +102,27 @@ def read(kind: type[S], **given: Any) -> S:
             for each in details
         )
         raise Misconfigured(f"Settings are wrong: {wrong}.") from None
+
+
+def unknown(*kinds: type[Settings]) -> list[str]:
+    """A line for each TWIN_… of the environment and the file that nothing reads: ignored, as other programs may have
+    some of their own, and more often mistyped. `kinds`: of all services. Values are not repeated."""
+    known = {f"TWIN_{name.upper()}" for kind in kinds for name in kind.model_fields} | _ELSEWHERE
+    given = {name.upper() for name in os.environ}
+    file = os.environ.get("TWIN_SETTINGS")
+    if file and Path(file).expanduser().is_file():
+        given |= {name.upper() for name in dotenv_values(Path(file).expanduser(), interpolate=False)}
+    said = []
+    for name in sorted(given - known):
+        if name.startswith("TWIN_") and not name.startswith(_OF_TESTS):
+            meant = _meant(name.removeprefix("TWIN_"), sorted(each.removeprefix("TWIN_") for each in known))
+            said.append(f"{name} is no setting and is ignored." + (f" Did you mean TWIN_{meant}?" if meant else ""))
+    return said
+
+
+def _meant(name: str, known: list[str]) -> str:
+    """The setting that a name is nearest to, or the one that it is the end of; none if there are several of these."""
+    if close := difflib.get_close_matches(name, known, n=1, cutoff=0.75):
+        return close[0]
+    ends = [each for each in known if each.endswith(f"_{name}")]
+    return ends[0] if len(ends) == 1 else ""

@@ -9,7 +9,7 @@ import httpx
 import typer
 
 from services.cli.api import Api, connect
-from services.cli.options import ApiKey, Json, Url, out, print_json, run
+from services.cli.options import ApiKey, Json, Url, err, out, print_json, run
 from services.errors import TwinError
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def register(app: typer.Typer) -> None:
 
 def doctor(url: Url = None, api_key: ApiKey = None, as_json: Json = False) -> None:
     """Try every part that is configured, and say how to mend what does not work."""
-    from services.embedded import Check, checks
+    from services.embedded import Check, checks, unknown_settings
 
     async def remote() -> list[Check]:
         try:
@@ -49,6 +49,8 @@ def doctor(url: Url = None, api_key: ApiKey = None, as_json: Json = False) -> No
         ]
 
     async def local() -> list[Check]:
+        for line in unknown_settings():
+            err.print(line, markup=False, soft_wrap=True)
         return [*await checks(), await ollama()]
 
     found = run(remote() if url else local())

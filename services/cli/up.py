@@ -43,6 +43,9 @@ def up(
     elif port is not None:
         given["gateway_port"] = port
 
+    for line in embedded.unknown_settings():
+        err.print(line, markup=False, soft_wrap=True)
+
     async def serve() -> None:
         async with embedded.running(workers=True, **given) as twin:
             address = await twin.serve()
