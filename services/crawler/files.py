@@ -54,6 +54,8 @@ DEFAULT_EXCLUDE = (
 )
 DEEPEST = 64
 """Folders in folders."""
+_GONE = (FileNotFoundError, NotADirectoryError)
+"""Errors that say that something went between listing and looking."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,9 +116,12 @@ class FoundFile:
     """Changes with each change of the file; empty where the file is too young to tell."""
 
 
-def walk(folder: Path, chosen: Selection, *, most: int, now: float) -> Iterator[FoundFile]:
+def walk(folder: Path, chosen: Selection, unread: list[str], *, most: int, now: float) -> Iterator[FoundFile]:
     """Regular files below a folder, in the order of their paths. Links are not followed: what they lead to is either
-    in the folder anyway, or not part of it. TooLarge beyond `most` files."""
+    in the folder anyway, or not part of it. TooLarge beyond `most` files.
+
+    `unread` gets the paths that are there and cannot be looked at: what lies there is not known to be gone.
+    """
     count = 0
     pending: list[tuple[str, Path, int]] = [("", folder, 0)]
     while pending:
@@ -124,11 +129,11 @@ def walk(folder: Path, chosen: Selection, *, most: int, now: float) -> Iterator[
         try:
             with os.scandir(directory) as entries:
                 listed = sorted(entries, key=lambda entry: entry.name)
-        except PermissionError:
-            continue
         except OSError as error:
             if not prefix:
-                raise NotFound("The folder cannot be read: is it still there?") from error
+                raise NotFound("The folder cannot be read: is it still there, and may Twin read it?") from error
+            if not isinstance(error, _GONE):
+                unread.append(prefix)
             continue
         below: list[tuple[str, Path, int]] = []
         for entry in listed:
@@ -141,8 +146,10 @@ def walk(folder: Path, chosen: Selection, *, most: int, now: float) -> Iterator[
                 if not entry.is_file(follow_symlinks=False) or not chosen.takes(path):
                     continue
                 status = entry.stat(follow_symlinks=False)
-            except OSError:
-                continue  # gone between listing and looking
+            except OSError as error:
+                if not isinstance(error, _GONE):
+                    unread.append(path)
+                continue
             count += 1
             if count > most:
                 raise TooLarge(f"The folder has more than {most:,} files. Narrow it with include or exclude.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import sys
 import threading
@@ -144,6 +145,35 @@ async def test_an_emptied_folder_loses_nothing(world: World, tmp_path: Path) -> 
 
 
 @pytest.mark.promise(3)
+@pytest.mark.parametrize(
+    ("error", "kept"),
+    [(OSError(errno.EIO, "no"), True), (PermissionError(errno.EACCES, "no"), True), (FileNotFoundError(), False)],
+)
+async def test_a_folder_that_cannot_be_read_loses_nothing(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: OSError, kept: bool
+) -> None:
+    """Below the source's own too: while a part of it cannot be read, what the rest has comes in, and no document is
+    taken for gone. A folder that went while the others were listed is gone."""
+    notes = write(tmp_path / "notes", a_md=words(1))
+    write(notes / "sub", b_md=words(2))
+    crawl = await world.ingest(str(notes))
+    write(notes, c_md=words(3))
+    scandir = os.scandir
+
+    def failing(path: Path) -> Any:
+        if path == notes / "sub":
+            raise error
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", failing)
+    assert counts(await world.refresh(crawl))[0] == 1
+    assert set(await world.documents()) == {"file:a.md", "file:c.md"} | ({"file:sub/b.md"} if kept else set())
+    monkeypatch.setattr(os, "scandir", scandir)
+    (notes / "a.md").unlink()
+    await world.refresh(crawl)
+    assert set(await world.documents()) == {"file:c.md", "file:sub/b.md"}
+
+
 async def test_two_folders_with_the_same_file_names_stay_apart(world: World, tmp_path: Path) -> None:
     """Another folder's README is another document, in every later crawl too."""
     one, two = write(tmp_path / "one", README_md=words(1)), write(tmp_path / "two", README_md=words(2))

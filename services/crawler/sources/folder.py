@@ -13,11 +13,15 @@ import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+import structlog
+
 from services.crawler.address import clean_path, file_address
 from services.crawler.files import FoundFile, check_readable, read_below, selection, walk
 from services.crawler.sources import Fixed, Item, Kind, Listing, Payload, Tools
 from services.domain import Source
 from services.errors import InvalidInput, Unprocessable
+
+_log = structlog.get_logger(__name__)
 
 KIND = Kind(on_machine=True, options=frozenset({"include", "exclude"}))
 
@@ -29,8 +33,10 @@ async def open(source: Source, tools: Tools) -> Listing:
     chosen = selection(source.options)
     most = tools.bounds.files
 
+    unread: list[str] = []
+
     def listed() -> list[FoundFile]:
-        return list(walk(folder, chosen, most=most, now=time.time()))
+        return list(walk(folder, chosen, unread, most=most, now=time.time()))
 
     found = await asyncio.to_thread(listed)
     if not found and source.crawled_at is not None:
@@ -38,7 +44,9 @@ async def open(source: Source, tools: Tools) -> Listing:
         raise Unprocessable(
             "The folder holds no files any more; its documents are kept. Delete the source to drop them."
         )
-    return Fixed([_item(source, folder, file, tools.bounds.file_bytes) for file in found], complete=True)
+    if unread:
+        _log.warning("folder.unread", source=source.id, count=len(unread), first=clean_path(unread[0]))
+    return Fixed([_item(source, folder, file, tools.bounds.file_bytes) for file in found], complete=not unread)
 
 
 def _item(source: Source, folder: Path, file: FoundFile, limit: int) -> Item:
