@@ -17,7 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from services.cli.api import Api, connect
 from services.cli.options import ApiKey, AuthorOption, Json, Url, err, out, print_json, run
 from services.domain import NAMED_KINDS
-from services.errors import InvalidInput, Unavailable, Unprocessable, UnsupportedMedia
+from services.errors import InvalidInput, Misconfigured, Unavailable, Unprocessable, UnsupportedMedia
 
 _BATCH = 50
 """Files of one upload."""
@@ -216,7 +216,12 @@ def _files(path: Path, options: dict[str, str]) -> list[tuple[str, Path]]:
     below it: many a folder has a README.md."""
     if path.is_file():
         return [(path.name, path)]
-    from services.crawler.files import selection, walk  # what only folders need
+    try:
+        from services.crawler.files import selection, walk  # what only folders need
+    except ModuleNotFoundError as error:
+        raise Misconfigured(
+            f"Choosing a folder's files needs the Python package {error.name}: install Twin with the extra crawler."
+        ) from error
 
     root = path.resolve()
     return [
