@@ -13,7 +13,7 @@ import socket
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,12 +22,12 @@ import uvicorn
 
 from services import clients, rpc
 from services.crawler import bootstrap as crawler
-from services.domain import EVERYONE
+from services.domain import EVERYONE, Message
 from services.errors import Misconfigured, TwinError, Unavailable
 from services.feature import bootstrap as feature
 from services.gateway import bootstrap as gateway
 from services.generator import bootstrap as generator
-from services.ports import LanguageModel, Reranker
+from services.ports import LanguageModel, Reranker, Sampling
 from services.retriever import bootstrap as retriever
 from services.settings import Settings, read, unknown
 
@@ -212,9 +212,15 @@ async def _reranks(reranker: Reranker | None) -> Check:
 
 
 async def _answers(twin: Twin) -> Check:
+    """Whether each engine serves its model and writes: some list their models to whoever asks, and refuse the key
+    only then."""
     for model in twin.models:
         try:
             await model.prove()
+            word = model.stream([Message("user", "Does the language model answer?")], Sampling(max_tokens=1))
+            async with aclosing(word) as pieces:
+                async for _ in pieces:
+                    pass
         except TwinError as error:
             return Check("answers", False, ": ".join(filter(None, (model.name, error.message))), NO_ENGINE)
     # An engine that was asked which model it serves has a name by now.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from starlette.responses import JSONResponse
@@ -38,8 +39,8 @@ async def test_the_reranker_is_tried(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 async def test_the_engine_is_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Quotations need none; one that is there is well; one that refuses the key, serves another model or is away is
-    named as bad with what to do."""
+    """Quotations need none; one that is there is well; one that fails, refuses the key or is away is named as
+    bad with what to do."""
     monkeypatch.setenv("TWIN_DATA_DIR", str(tmp_path))
     monkeypatch.setenv("TWIN_ENCODER_URL", "hashing://384")
 
@@ -47,14 +48,18 @@ async def test_the_engine_is_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         return next(each for each in await checks() if each.part == "answers")
 
     assert (await answers()).ok
-    async with engine.running(engine.saying("Yes.")) as stub:
+    said: list[Any] = [["Yes."]]
+    async with engine.running(lambda messages: said[0]) as stub:
         monkeypatch.setenv("TWIN_LLM_URL", stub.url)
         well = await answers()
         assert well.ok
         assert "stub" in well.detail
         stub.listed = 500
         failing = await answers()
-    for check in (failing, await answers()):
+        stub.listed, said[0] = 200, JSONResponse({"error": "secret"}, 401)
+        refusing = await answers()
+    assert "refused the key" in refusing.detail
+    for check in (failing, refusing, await answers()):
         assert not check.ok
         assert check.detail.startswith("stub: ")
         assert "no question is answered" in check.mend
