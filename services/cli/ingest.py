@@ -224,11 +224,15 @@ def _files(path: Path, options: dict[str, str]) -> list[tuple[str, Path]]:
         ) from error
 
     root = path.resolve()
-    return [
+    unread: list[str] = []
+    found = [
         (f"{root.name}/{each.path}".lstrip("/"), root / each.path)
-        for each in walk(root, selection(options), most=_MOST, now=time.time())
+        for each in walk(root, selection(options), unread, most=_MOST, now=time.time())
         if _is_readable(root / each.path)
     ]
+    for each in unread:
+        err.print(f"  {root / each}: it cannot be read here, and is not sent.", markup=False, soft_wrap=True)
+    return found
 
 
 def _is_readable(file: Path) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -160,3 +161,20 @@ async def test_a_refresh_of_which_some_failed(tmp_path: Path) -> None:
         first.rename(tmp_path / "away too")
         code, out, err = await twin(*refresh, environment=reach(made, client))
         assert (code, "done      " in out) == (1, False), err
+
+
+def test_what_cannot_be_read_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A folder below the one that is sent, whose permissions do not let its user in."""
+    notes = write(tmp_path / "notes", WRITTEN)
+    scandir = os.scandir
+
+    def refusing(path: Path) -> Any:
+        if Path(path).name == "drafts":
+            raise PermissionError(13, "Permission denied")
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    assert [name for name, _ in ingest._files(notes, {})] == ["notes/README.md", "notes/code/hive.ts"]
+    assert "notes/drafts" in capsys.readouterr().err
