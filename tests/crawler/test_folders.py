@@ -144,7 +144,6 @@ async def test_an_emptied_folder_loses_nothing(world: World, tmp_path: Path) -> 
     assert (again.state, set(await world.documents())) == (JobState.FAILED, {"file:a.md"})
 
 
-@pytest.mark.promise(3)
 @pytest.mark.parametrize(
     ("error", "kept"),
     [(OSError(errno.EIO, "no"), True), (PermissionError(errno.EACCES, "no"), True), (FileNotFoundError(), False)],
@@ -174,6 +173,7 @@ async def test_a_folder_that_cannot_be_read_loses_nothing(
     assert set(await world.documents()) == {"file:c.md", "file:sub/b.md"}
 
 
+@pytest.mark.promise(3)
 async def test_two_folders_with_the_same_file_names_stay_apart(world: World, tmp_path: Path) -> None:
     """Another folder's README is another document, in every later crawl too."""
     one, two = write(tmp_path / "one", README_md=words(1)), write(tmp_path / "two", README_md=words(2))
