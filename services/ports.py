@@ -172,7 +172,8 @@ class Jobs(Protocol):
 
     async def save(self, jobs: Sequence[Job], now: float) -> dict[str, bool]:
         """Write state, progress, failure, attempts, not_before, lease_until of running jobs whose token is still the
-        newest. One that goes back to the queue while it was asked to cancel ends as cancelled instead.
+        newest. One that goes back to the queue while it was asked to cancel ends as cancelled instead; one that ends
+        as cancelled and is not asked to any more goes back to the queue, to start afresh.
 
         Returns id → whether it was asked to cancel. LeaseLost, and nothing of that job written, for any other token
         or a job that does not run: jobs of the same call whose token holds are written.
@@ -207,7 +208,8 @@ class Jobs(Protocol):
         ...
 
     async def requeue(self, parent: str, now: float) -> int:
-        """Failed and cancelled children of this parent are queued again; how many."""
+        """Failed and cancelled children of this parent are queued again; how many. Running ones that were asked to
+        cancel are not any more."""
         ...
 
     async def prune(self, before: float) -> int:

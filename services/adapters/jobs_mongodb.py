@@ -18,7 +18,7 @@ from typing import Any
 from pymongo import ASCENDING, DESCENDING, IndexModel, ReturnDocument
 from pymongo.errors import BulkWriteError
 
-from services.adapters.mongodb import Adapter, Database, Record, Step, moment, translating
+from services.adapters.mongodb import ATTEMPTS, Adapter, Database, Record, Step, busy, moment, translating
 from services.adapters.records import progress_of, progress_text
 from services.domain import CLAIMED, Job, JobKind, JobState, Scope
 from services.errors import LeaseLost
@@ -31,6 +31,8 @@ _HIDDEN: Record = {"number": 0, "family": 0, "delayed_until": 0, "claim": 0}
 FAMILIES_AT_ONCE = 500
 """Looked at together by `prune`."""
 _DUPLICATE = 11000
+_ASKED: Record = {"cancel_requested": True}
+_UNASKED: Record = {"cancel_requested": False}
 
 _OLDEST = [("created_at", ASCENDING), ("number", ASCENDING)]
 _NEWEST = [("created_at", DESCENDING), ("number", DESCENDING)]
@@ -149,20 +151,33 @@ class MongodbJobs(Adapter):
                 "updated_at": now,
             }
             # One that goes back to the queue while a person has asked to cancel it ends here: nobody would look at it
-            # for a while. Who asks between the two finds it queued.
-            ways: list[tuple[Record, JobState]] = [({}, job.state)]
+            # for a while. One whose worker obeys a cancellation after the person has asked for another try has that
+            # try.
+            ways: list[tuple[Record, Record]] = [({}, {"state": job.state.value})]
             if job.state is JobState.QUEUED:
-                ways = [({"cancel_requested": False}, job.state), ({"cancel_requested": True}, JobState.CANCELLED)]
-            for condition, state in ways:
-                saved = await self._jobs.find_one_and_update(
-                    {**held, **condition},
-                    {"$set": {**change, "state": state.value}},
-                    return_document=ReturnDocument.AFTER,
-                )
-                if saved is not None:
-                    asked = bool(saved["cancel_requested"])
+                ways = [(_UNASKED, {"state": "queued"}), (_ASKED, {"state": "cancelled"})]
+            elif job.state is JobState.CANCELLED:
+                ways = [(_ASKED, {"state": "cancelled"}), (_UNASKED, {"state": "queued", "attempts": 0})]
+            for _ in range(ATTEMPTS):
+                saved = await self._either(held, change, ways)
+                # A person may cancel or retry between the two: then neither has found it, and it is there.
+                if saved is not None or len(ways) == 1 or await self._jobs.find_one(held, {"_id": 1}) is None:
                     break
+            else:
+                raise busy()
+            if saved is not None:
+                asked = bool(saved["cancel_requested"])
         return asked
+
+    async def _either(self, held: Record, change: Record, ways: Sequence[tuple[Record, Record]]) -> Record | None:
+        """The record as it was written by the first of these ways whose condition holds."""
+        for condition, further in ways:
+            saved = await self._jobs.find_one_and_update(
+                {**held, **condition}, {"$set": {**change, **further}}, return_document=ReturnDocument.AFTER
+            )
+            if saved is not None:
+                return saved
+        return None
 
     @translating
     async def get(self, id: str) -> Job | None:
@@ -257,6 +272,11 @@ class MongodbJobs(Adapter):
                 "updated_at": now,
             }
         }
+        # First those that were asked and have not ended: one that ends as cancelled before this is queued again below,
+        # one that does after it goes back to the queue by itself.
+        await self._jobs.update_many(
+            {"parent": parent, "state": {"$in": ["queued", "running"]}, **_ASKED}, {"$set": _UNASKED}
+        )
         await self._jobs.update_many({"_id": parent, "kind": "ingest", "state": "cancelled"}, change)
         result = await self._jobs.update_many({"parent": parent, "state": {"$in": ["failed", "cancelled"]}}, change)
         return result.modified_count
@@ -271,8 +291,8 @@ class MongodbJobs(Adapter):
         count = 0
         for at in range(0, len(families), FAMILIES_AT_ONCE):
             among = families[at : at + FAMILIES_AT_ONCE]
-            busy = {"family": {"$in": among}, "$or": [{"updated_at": {"$gte": before}}, at_work]}
-            found = await self._jobs.aggregate([{"$match": busy}, {"$group": {"_id": "$family"}}])
+            kept_by = {"family": {"$in": among}, "$or": [{"updated_at": {"$gte": before}}, at_work]}
+            found = await self._jobs.aggregate([{"$match": kept_by}, {"$group": {"_id": "$family"}}])
             kept = {each["_id"] async for each in found}
             going = [family for family in among if family not in kept]
             # Conditions again: one that was queued anew meanwhile stays.

@@ -170,6 +170,7 @@ class SqliteJobs:
 
     async def requeue(self, parent: str, now: float) -> int:
         def write(connection: apsw.Connection) -> int:
+            connection.execute("UPDATE jobs SET cancel_requested = 0 WHERE parent = ? AND state = 'running'", (parent,))
             connection.execute(f"{_REQUEUE} WHERE id = ? AND kind = 'ingest' AND state = 'cancelled'", (now, parent))
             connection.execute(f"{_REQUEUE} WHERE parent = ? AND state IN ('failed', 'cancelled')", (now, parent))
             return connection.changes()
@@ -203,9 +204,12 @@ _CLAIM = f"""
     ) RETURNING {_COLUMNS}"""
 
 # One that goes back to the queue while a person has asked to cancel it ends here: nobody would look at it for a while.
+# One whose worker obeys a cancellation after the person has asked for another try has that try.
 _SAVE = """
-    UPDATE jobs SET state = CASE WHEN :state = 'queued' AND cancel_requested THEN 'cancelled' ELSE :state END,
-        progress = :progress, failure = :failure, attempts = :attempts, not_before = :not_before,
+    UPDATE jobs SET state = CASE WHEN :state = 'queued' AND cancel_requested THEN 'cancelled'
+                                 WHEN :state = 'cancelled' AND NOT cancel_requested THEN 'queued' ELSE :state END,
+        attempts = CASE WHEN :state = 'cancelled' AND NOT cancel_requested THEN 0 ELSE :attempts END,
+        progress = :progress, failure = :failure, not_before = :not_before,
         lease_until = :lease_until, updated_at = :updated_at
     WHERE id = :id AND token = :token AND state = 'running' RETURNING id, cancel_requested"""
 

@@ -228,7 +228,7 @@ async def test_jobs(pair: Any) -> None:
         saved = [
             replace(
                 each,
-                state=chance.choice((JobState.RUNNING, JobState.QUEUED, JobState.DONE, JobState.FAILED)),
+                state=chance.choice(tuple(JobState)),
                 progress=chance.choice((None, progress)),
                 failure=chance.choice((None, "why")),
                 not_before=chance.choice((0.0, now + 2)),

@@ -130,6 +130,45 @@ async def test_requeue_takes_up_what_failed_or_was_cancelled(jobs: Jobs) -> None
     assert await state(jobs, "b") == JobState.DONE
 
 
+async def test_requeue_outweighs_a_cancel_that_was_not_obeyed(jobs: Jobs) -> None:
+    """Of running children: one whose worker has not noticed goes on, unasked; one whose worker obeys afterwards is
+    queued to start afresh; a cancel after that holds again. Those of other parents are asked still."""
+    await jobs.put([job("p", kind=JobKind.INGEST), *(job(each, n, parent="p") for n, each in enumerate("abc"))])
+    await jobs.put([job("z", 9, parent="q")])
+    a, b, c, z = await jobs.claim(CRAWL, "w", 10, 10, 4)
+    await jobs.cancel("p", 11)
+    await jobs.cancel("q", 11)
+    assert await jobs.save([b, c], 12) == {"b": True, "c": True}
+    assert await jobs.requeue("p", 13) == 0
+    assert await jobs.save([replace(a, lease_until=99), z], 14) == {"a": False, "z": True}
+    obeyed = replace(b, state=JobState.CANCELLED, progress=PROGRESS, lease_until=0.0)
+    assert await jobs.save([obeyed], 14) == {"b": False}
+    retried = await jobs.get("b")
+    assert retried is not None
+    assert (retried.state, retried.attempts, retried.progress) == (JobState.QUEUED, 0, PROGRESS)
+    await jobs.save([replace(z, state=JobState.CANCELLED)], 14)
+    assert await state(jobs, "z") == JobState.CANCELLED
+    await jobs.cancel("p", 15)
+    assert await jobs.save([replace(c, state=JobState.CANCELLED)], 16) == {"c": True}
+    assert [await state(jobs, each) for each in "abc"] == [JobState.RUNNING, JobState.CANCELLED, JobState.CANCELLED]
+
+
+async def test_cancel_and_requeue_at_once_lose_no_job(jobs: Jobs) -> None:
+    """Workers give jobs back, or obey, while people cancel and retry: no save is refused, and each job is queued or
+    cancelled afterwards."""
+    ids = [str(n) for n in range(12)]
+    await jobs.put([job("p", kind=JobKind.INGEST), *(job(each, int(each), parent="p") for each in ids)])
+    for _ in range(4):
+        claimed = await jobs.claim(CRAWL, "w", 10, 10, 12)
+        ends = [replace(each, state=(JobState.QUEUED, JobState.CANCELLED)[n % 2]) for n, each in enumerate(claimed)]
+        people = (jobs.cancel("p", 11), jobs.requeue("p", 11), jobs.cancel("p", 11), jobs.requeue("p", 11))
+        await asyncio.gather(*(jobs.save([each], 11) for each in ends), *people)
+        left = await jobs.find(EVERYONE, parent="p")
+        assert {each.state for each in left} <= {JobState.QUEUED, JobState.CANCELLED}
+        assert len(left) == len(claimed) == 12
+        await jobs.requeue("p", 12)
+
+
 async def test_find_and_counts(jobs: Jobs) -> None:
     """Newest first, by every filter, within the scope; counts by kind and state of one parent or of all."""
     await jobs.put([job("p", 0, kind=JobKind.INGEST), job("a", 1, parent="p"), job("b", 2, parent="p")])

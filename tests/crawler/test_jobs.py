@@ -73,6 +73,23 @@ async def test_a_cancelled_crawl_ends_soon_and_goes_on_where_it_stopped(open_cra
     assert len(await world.documents()) == 41
 
 
+async def test_a_retry_outweighs_a_cancel_before_it(open_crawler: Opener, site: Site) -> None:
+    """Cancelled and retried before the crawl has noticed: what it writes of its progress does not end it any more."""
+    world = await open_crawler()
+    pages, gate = linked(site, 12, held=6)
+    site.gates["/6"] = asyncio.Event()
+    crawl = await world.ingest(pages, wait=False)
+    await seen(world, crawl.id, 7)
+    await world.crawler.ingests.cancel(crawl.id, EVERYONE)
+    assert not (await world.crawler.ingests.retry(crawl.id, EVERYONE)).state.ended
+    site.gates["/6"].set()
+    await seen(world, crawl.id, 8)
+    await asyncio.sleep(0.5)
+    gate.set()
+    assert (await world.ended(crawl)).state is JobState.DONE
+    assert len(await world.documents()) == 13
+
+
 async def test_a_stopped_crawler_hands_its_job_to_the_next(open_crawler: Opener, site: Site) -> None:
     """Graceful stop: the job is given back with its checkpoint, and another process ends it; all exactly once."""
     world = await open_crawler()

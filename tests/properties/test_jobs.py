@@ -83,6 +83,8 @@ class JobsMachine(RuleBasedStateMachine):
             state = held.state
             if state == JobState.QUEUED and mine.cancel_requested:
                 state = JobState.CANCELLED
+            elif state == JobState.CANCELLED and not mine.cancel_requested:
+                state, held = JobState.QUEUED, replace(held, attempts=0)
             self.model[held.id] = replace(
                 held, state=state, cancel_requested=mine.cancel_requested, updated_at=self.now
             )
@@ -124,6 +126,9 @@ class JobsMachine(RuleBasedStateMachine):
             if job.parent == parent and job.state in (JobState.FAILED, JobState.CANCELLED)
         ]
         assert self.loop.run_until_complete(self.jobs.requeue(parent, self.now)) == len(again)
+        for job in self.model.values():
+            if job.parent == parent and job.state == JobState.RUNNING:
+                self.model[job.id] = replace(job, cancel_requested=False)
         for job in again:
             self.model[job.id] = replace(
                 job,
