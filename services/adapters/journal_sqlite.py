@@ -83,6 +83,8 @@ class SqliteJournal:
             connection.executemany(
                 "INSERT INTO generation_documents VALUES (?, ?)", [(document, number) for document in documents]
             )
+            if not documents:
+                return []
             rows = connection.execute(
                 "SELECT document_id FROM redactions WHERE document_id IN (SELECT value FROM json_each(?)) AND at >= ?",
                 (json.dumps(list(documents)), generation.created_at - APART),

@@ -10,6 +10,7 @@ from rich.table import Table
 
 from services.cli.api import Api, connect
 from services.cli.options import ApiKey, AuthorOption, Json, Url, Yes, confirm, err, out, print_json, run, whole_id
+from services.errors import NotFound
 
 _PAGE = 100
 WHOLE = 32
@@ -108,9 +109,12 @@ def delete_documents(
     async def work() -> None:
         async with connect(url, api_key, workers=True) as api:
             for id in await _whole(api, ids):
-                found = await api.get(_path(id))
+                try:
+                    found = await api.get(_path(id))
+                except NotFound:
+                    found = {"title": "", "url": ""}  # deleted before, perhaps not to its end: this ends it
                 await api.delete(_path(id))
-                out.print(f"deleted {id[:12]}  {found['title']}  {found['url']}", markup=False)
+                out.print(f"deleted {id[:12]}  {found['title']}  {found['url']}".rstrip(), markup=False)
 
     run(work())
 

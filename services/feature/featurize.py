@@ -125,12 +125,7 @@ class Featurizer:
         found = await self._documents.get({each.job.target for each in others}) if others else {}
         for lease in others:
             document = found.get(lease.job.target)
-            if (
-                document is None
-                or document.version != lease.job.version
-                or document.deleted_at
-                or document.duplicate_of
-            ):
+            if document is None or document.version != lease.job.version:
                 continue
             if not _holds(document, lease.job.version, live.manifest.fingerprint):
                 await lease.give_back()

@@ -357,7 +357,7 @@ class Generate:
         messages, _ = await prompt.fit(
             answer.request.messages[-1].content,
             (),
-            _history(answer.request.messages),
+            answer.request.messages[:-1],
             answer.request.author,
             count=model.count,
             tokens=model.window - self._sampling(answer).max_tokens,

@@ -92,7 +92,7 @@ def declined(passages: Sequence[Passage], filter: Filter) -> Iterator[AnswerEven
     """The corpus does not speak of it: said so, and the nearest passages offered by title, each cited. Without any, it
     was the filter that left nothing, or nothing is there."""
     text = _Growing()
-    if not passages and (asked := _said(filter)):
+    if not passages and (asked := _narrowed(filter)):
         yield from text.plain(f"No document matches {asked}. Ask without it, or see what is there in the library.")
         return
     if not passages:
@@ -112,7 +112,7 @@ def declined(passages: Sequence[Passage], filter: Filter) -> Iterator[AnswerEven
         yield text.grow("\n" if number < min(NEAREST, len(passages)) else "")
 
 
-def _said(filter: Filter) -> str:
+def _narrowed(filter: Filter) -> str:
     named = {
         "the author": filter.authors,
         "the source": filter.sources,

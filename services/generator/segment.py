@@ -52,8 +52,6 @@ _LEAD = re.compile(r":[\"'”’)\]*_`]*$")
 _LABEL_WORDS = 5
 """A line of so few words without a full stop is a label of the line under it."""
 _LABEL_STOP = re.compile(r"[.!?;,…]$")
-
-
 _ABBREVIATED = re.compile(
     r"(?:^|[\s(„\"'])(?:approx|incl|excl|inkl|exkl|zzgl|bzw|ggf|evtl|bspw|vgl|cf|e\.\s?g|i\.\s?e|z\.\s?B|d\.\s?h|u\.\s?a)\.$",
     re.IGNORECASE,

@@ -83,6 +83,12 @@ async def test_what_is_deleted_is_said(tmp_path: Path) -> None:
         assert chosen["url"] in out
         left = (await client.get("/v1/documents", params={"limit": 100})).json()["data"]
         assert {each["id"] for each in left} == set(ids) - {chosen["id"]}
+        # Again, as after one that failed half way: by its whole id, for it is in no list any more.
+        code, out, err = await twin("documents", "delete", chosen["id"], "--yes", environment=reach)
+        assert code == 0, err
+        assert chosen["id"][:12] in out
+        code, _, _ = await twin("documents", "delete", "f" * 32, "--yes", environment=reach)
+        assert code == 6, "one that never was"
 
 
 async def test_a_list_that_is_cut_says_so(tmp_path: Path) -> None:
