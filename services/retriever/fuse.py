@@ -11,7 +11,7 @@ Functions for Hybrid Retrieval", which finds it ahead of reciprocal ranks; `make
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from services.confidence import share
@@ -26,6 +26,9 @@ the section is what was asked for."""
 HEADING = 0.45
 """What it adds that all of the question's words stand in the heading above a passage: it says what the passage is
 about. From .4 to .5 nothing changes."""
+DOCUMENT, COMPANIONS = 0.05, 4
+"""What all passages of a document get of the scores of those behind its best one, and of how many: a document that speaks
+of the matter in several places is more likely about it. From .03 to .08 and from 3 to 6 all gain about the same."""
 LEADERS = 3
 """The best of each search that are never lost, however the other ranks them: in meaning or in words, something fits."""
 WITHIN = 10
@@ -68,9 +71,21 @@ def fuse(dense: Sequence[Hit], text: Sequence[Hit], weighted: Mapping[str, float
         heading = HEADING * held(said)
         for each in members:
             each.score += heading
-            each.scores["fused"] = each.score
+    _with_companions(found.values())
+    for each in found.values():
+        each.scores["fused"] = each.score
     ranked = sorted(found.values(), key=lambda each: (-each.score, each.hit.chunk.document_id, each.hit.chunk.ordinal))
     return _with_leaders(ranked, {hit.chunk.id for hits in (dense, text) for hit in hits[:LEADERS]})
+
+
+def _with_companions(candidates: Iterable[Candidate]) -> None:
+    documents: dict[str, list[Candidate]] = defaultdict(list)
+    for each in candidates:
+        documents[each.hit.chunk.document_id].append(each)
+    for members in documents.values():
+        others = sorted((each.score for each in members), reverse=True)[1 : 1 + COMPANIONS]
+        for each in members:
+            each.score += DOCUMENT * sum(others)
 
 
 def _stretched(hits: Sequence[Hit], *, complete: bool) -> dict[str, float]:

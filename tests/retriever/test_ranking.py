@@ -15,8 +15,8 @@ from services.retriever.fuse import LEADERS, WITHIN, Candidate, fuse
 from services.retriever.threshold import evidence, thresholds_for
 
 
-def hit(id: str, score: float, heading: str = "", text: str = "", ordinal: int = 0) -> Hit:
-    chunk = Chunk(id, f"d-{id}", ordinal, 0, len(text), text or f"text of {id}", heading)
+def hit(id: str, score: float, heading: str = "", text: str = "", ordinal: int = 0, document: str = "") -> Hit:
+    chunk = Chunk(id, document or f"d-{id}", ordinal, 0, len(text), text or f"text of {id}", heading)
     return Hit(chunk, score, "alpha", "", "", "", 1)
 
 
@@ -48,6 +48,19 @@ def test_the_heading_counts() -> None:
     """Of two equal passages the one below a heading that has the question's words is first."""
     dense = [hit("a", 0.5, "Oceans"), hit("b", 0.5, "Reefing sails"), hit("c", 0.1)]
     assert fuse(dense, [], {"reefing": 3.0, "sails": 2.0})[0].hit.chunk.id == "b"
+
+
+def test_the_document_counts() -> None:
+    """Of two equal passages the one whose document has others that fit is first; much better it need not be."""
+    dense = [
+        hit("a", 0.7),
+        hit("b", 0.7, "One", ordinal=1, document="whole"),
+        hit("c", 0.6, "Two", ordinal=2, document="whole"),
+        hit("d", 0.1),
+    ]
+    assert fuse(dense, [], {})[0].hit.chunk.id == "b"
+    dense[0] = hit("a", 0.9)
+    assert fuse(dense, [], {})[0].hit.chunk.id == "a"
 
 
 def test_duplicates() -> None:
