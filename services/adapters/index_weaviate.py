@@ -16,8 +16,13 @@ The path is what the collections' names begin with (Twin), so that several Twins
 Without transactions, what is written is never changed. A place's id is made of document, version and ordinal; to
 publish is to write one object, the version's, that was not there. A search finds chunks first, then asks for the
 versions that these are of, and drops what is of none. It searches once more where it cannot rule out that a version
-was published or dropped between the two steps, so that it finds the old version whole or the new one. Versions are
-dropped before their chunks are. An unchanged chunk's vector is copied to its new place.
+was published or dropped between the two steps, so that it finds the old version whole or the new one. An unchanged
+chunk's vector is copied to its new place.
+
+Versions that were published are remembered, for asking for a hundred at each search takes longer than the search.
+What is dropped is dropped in this order: the versions, then one object of the versions' collection is written anew
+(`drops`), then the chunks. A search reads that object after it has found its chunks: as long as it is the same, no
+chunk of a version that is remembered had gone by then.
 
 Authors are a filter and not tenants: searches span authors (a scope holds any number), which costs a query a tenant,
 and a tenant costs memory whether it is searched or not. 20,000 chunks of 384 dimensions, nearest 50, p50 (1.35.2
@@ -42,13 +47,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import re
 import time
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import grpc
 import httpx
@@ -134,6 +140,9 @@ SAME_QUESTION = 1.0
 """Seconds in which neighbours are asked for after the search that found the document: its version is known by then."""
 REMEMBERED = 50_000
 """Versions that are known to have been published."""
+UNSEEN = 30.0
+"""Seconds after which a version that is remembered is asked for again, whatever `drops` says: a process that died
+between the two steps, or is of a Twin that had no such object, has not written it."""
 COUNTED = 4096
 """Chunks up to which words are counted exactly: Weaviate counts by reading each object that has the word (5 µs)."""
 SAMPLES = 64
@@ -162,7 +171,7 @@ SHOWN = ["shown"]
 """What is read of a hit is one property."""
 SPARE = 16
 """Hits asked for beyond those wanted: in place of such as are of a version that is no more, or not yet, searchable."""
-STAGED, PUBLISHED = "staged", "published"
+STAGED, PUBLISHED, DROPS = "staged", "published", "drops"
 
 log = structlog.get_logger(__name__)
 
@@ -544,7 +553,11 @@ class WeaviateIndex:
         self._dimensions = manifest.encoder.dimensions
         self._chunks_name, self._versions_name = _collections(server.address.prefix, manifest)
         self._words = words.Words()
-        self._seen: dict[tuple[str, int], None] = {}
+        self._seen: dict[_Version, float] = {}
+        """When a version was first known to be published."""
+        self._drops = ""
+        self._published_then: dict[tuple[str, int], tuple[float, _Version]] = {}
+        """When a version was read, and it, as long as `drops` is as it was."""
         self._counts: dict[str, _Count] = {}
         self._total: tuple[float, int, Filters | None] | None = None
         self._found_last: dict[str, tuple[float, _Version | None]] = {}
@@ -587,11 +600,15 @@ class WeaviateIndex:
                 # A newer one was published between the look and the write.
                 id = _id(PUBLISHED, document.id, str(document.version))
                 await self._server.call(lambda client: self._versions_for_writing(client).data.delete_by_id(id))
+                await self._tell_of_drops()
                 refuse_older(document, max(published))
         theirs = Where.by_property("document").equal(document.id)
         older = theirs & Where.by_property("version").less_than(document.version)
         done = theirs & Where.by_property("version").equal(document.version) & Where.by_property("state").equal(STAGED)
         await self._delete(self._versions_for_writing, Where.any_of([older, done]))
+        if len(published) > 1 or searchable == document.version:
+            # An older one went; or did at a try before this, which may have died before it told.
+            await self._tell_of_drops()
         await self._delete(self._chunks_for_writing, older)
         self._forget()
 
@@ -601,6 +618,7 @@ class WeaviateIndex:
         for some in _slices(list(document_ids)):
             theirs = Where.by_property("document").contains_any(some)
             await self._delete(self._versions_for_writing, theirs)
+            await self._tell_of_drops()
             await self._delete(self._chunks_for_writing, theirs)
         self._forget()
 
@@ -723,15 +741,15 @@ class WeaviateIndex:
         limit = k + SPARE
         gone: set[tuple[str, int]] = set()
         for _ in range(ROUNDS):
-            began = time.time()
+            began, at = time.time(), time.monotonic()
             found = await find(limit)
             wanted = {each.of for each in found}
             published = await self._published(wanted)
-            fresh = {of for of, each in published.items() if of not in self._seen and each.at > began - SKEW}
+            fresh = any(each.at > began - SKEW and self._seen.get(each, math.inf) > at for each in published.values())
             missing = wanted - published.keys() - gone
             if missing:
                 missing -= await self._being_staged(missing)
-            self._remember(published)
+            self._remember(published.values())
             gone |= missing
             if fresh or missing:
                 # A version may have been published, or dropped, since its chunks were looked for: a search that
@@ -759,19 +777,44 @@ class WeaviateIndex:
         raise Unavailable("The index changes faster than it can be searched: try again later.", retry_after=1)
 
     async def _published(self, wanted: Collection[tuple[str, int]]) -> dict[tuple[str, int], _Version]:
-        ids = [_id(PUBLISHED, document, str(version)) for document, version in wanted]
+        """Those that are published. Chunks of theirs that were found before this are all that there were then."""
+        began = time.monotonic()
+        (drops,) = [text(each, "shown") for each in await self._by_ids(self._versions_name, [_DROPS], SHOWN)] or [""]
+        if drops != self._drops:
+            self._drops = drops
+            self._published_then.clear()
+        known: dict[tuple[str, int], _Version] = {}
+        for of in wanted:
+            at, version = self._published_then.get(of, (-math.inf, None))
+            if version is not None and began - at < UNSEEN:
+                known[of] = version
+        ids = [
+            _id(PUBLISHED, document, str(version)) for document, version in wanted if (document, version) not in known
+        ]
         found = [_version(each) for each in await self._by_ids(self._versions_name, ids, SHOWN)]
-        return {(version.document, version.version): version for version in found}
+        read = {(version.document, version.version): version for version in found}
+        if self._drops == drops:
+            if len(self._published_then) > REMEMBERED:
+                self._published_then.clear()
+            self._published_then |= {of: (began, version) for of, version in read.items()}
+        return known | read
+
+    async def _tell_of_drops(self) -> None:
+        """What others remember is to be asked for again."""
+        written = {"state": DROPS, "shown": uuid4().hex, "schema": SCHEMA}
+        await self._insert(self._versions_for_writing, [DataObject(uuid=_DROPS, properties=written)])
 
     async def _being_staged(self, wanted: Collection[tuple[str, int]]) -> set[tuple[str, int]]:
         ids = [_id(STAGED, document, str(version)) for document, version in wanted]
         found = await self._by_ids(self._versions_name, ids, ["document", "version"])
         return {(text(each, "document"), number(each, "version")) for each in found}
 
-    def _remember(self, published: Iterable[tuple[str, int]]) -> None:
+    def _remember(self, published: Iterable[_Version]) -> None:
         if len(self._seen) > REMEMBERED:
             self._seen.clear()
-        self._seen |= dict.fromkeys(published)
+        now = time.monotonic()
+        for each in published:
+            self._seen.setdefault(each, now)
 
     async def _newest(self, document_ids: Iterable[str]) -> dict[str, _Version]:
         """The searchable version of each document that has one."""
@@ -1043,6 +1086,7 @@ def _id(*parts: str) -> UUID:
 
 
 _LIVE = _id("live")
+_DROPS = _id(DROPS)
 
 
 def _place(document: str, version: int, ordinal: int) -> UUID:

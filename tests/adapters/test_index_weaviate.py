@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import numpy as np
@@ -256,3 +259,82 @@ async def test_a_wrong_url_is_refused(url: str) -> None:
         await open_adapter("index", url, Path())
     assert "TWIN_INDEX_URL" in raised.value.message
     assert "secret" not in raised.value.message
+
+
+@pytest.mark.promise(2)
+@pytest.mark.parametrize("how", ["publish", "delete"])
+async def test_what_another_process_drops_is_forgotten(
+    weaviate_url: str, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A search asks once for the versions that it remembers. Stopped at each step of dropping one, another process
+    finds it whole or not at all, also where the one that drops it dies there and another does it again."""
+    texts = [f"lasting {number}" for number in range(4)]
+    async with opened(weaviate_url) as writing, opened(weaviate_url) as reading:
+        await writing.create(MANIFEST)
+        writer, reader = await writing.open(MANIFEST.name), await reading.open(MANIFEST.name)
+        assert isinstance(writer, index_weaviate.WeaviateIndex)
+        await put(writer, document(), texts)
+        seen: list[list[str]] = []
+
+        async def look() -> None:
+            seen.append(sorted(found(await reader.text("lasting newer", 9, EVERYONE, Filter()))))
+
+        await look()
+        await look()
+        writes = dies = 0
+        real_delete, real_insert = writer._delete, writer._insert
+
+        async def unless_dead(write: Callable[..., Awaitable[None]], *given: Any) -> None:
+            nonlocal writes
+            writes += 1
+            await look()
+            if writes == dies:
+                raise Unavailable("The process is gone.")
+            await write(*given)
+
+        if how == "publish":
+            made = chunks("d1", ["newer"])
+            await writer.stage(document(version=2), made, {made[0].id: vector(1)})
+        monkeypatch.setattr(writer, "_delete", partial(unless_dead, real_delete))
+        monkeypatch.setattr(writer, "_insert", partial(unless_dead, real_insert))
+        done = 0
+        for death in (1, 3, 2, 3, 9):
+            writes, dies = 0, death
+            with contextlib.suppress(Unavailable):
+                await (writer.delete(["d1"]) if how == "delete" else writer.publish(document(version=2), 1))
+                done = writes
+            await look()
+        assert done == 3, "the versions, that they are dropped, their chunks"
+        last = ["newer"] if how == "publish" else []
+        assert seen[:2] == [texts, texts]
+        assert seen[-1] == last
+        assert {tuple(each) for each in seen} <= {tuple(texts), tuple(last)}
+
+
+async def test_what_is_remembered_is_not_read_again(weaviate_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second search reads one object of the versions' collection, however many documents it finds; after a while it
+    asks for all of them again."""
+    async with opened(weaviate_url) as indexes:
+        await indexes.create(MANIFEST)
+        index = await indexes.open(MANIFEST.name)
+        for number in range(5):
+            await put(index, document(f"d{number}"), ["lasting"])
+        read: list[int] = []
+        real = Reads.find
+
+        async def find(reads: Reads, collection: str, limit: int, *given: Any, **asked: Any) -> Any:
+            if "Versions_" in collection:
+                read.append(limit)
+            return await real(reads, collection, limit, *given, **asked)
+
+        monkeypatch.setattr(Reads, "find", find)
+
+        async def asked() -> list[int]:
+            read.clear()
+            assert len(await index.text("lasting", 9, EVERYONE, Filter())) == 5
+            return list(read)
+
+        assert 5 in await asked()
+        assert await asked() == [1]
+        monkeypatch.setattr(index_weaviate, "UNSEEN", 0.0)
+        assert await asked() == [1, 5]
