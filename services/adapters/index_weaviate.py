@@ -33,8 +33,9 @@ on a busy machine of 2 cores, so the ratios count):
     all authors                           9.7 ms      62 ms                    21 ms   4,850 ms
     Weaviate's memory                     360 MB   1,230 MB                   380 MB   2,500 MB
 
-The vector index is HNSW. Each search carries a filter, and below 40,000 candidates (Weaviate's flatSearchCutoff)
-Weaviate then compares with every one of them: exact, for every smaller corpus and for every author of a larger one.
+The vector index is HNSW. Each search carries a filter, and below EXACT candidates (Weaviate's flatSearchCutoff)
+Weaviate then compares with every one of them: exact, for every smaller corpus and for every such author of a larger
+one. Beyond, the graph is faster, and of 20,000 finds 99.9 % of the nearest 100 and 99.5 % of the nearest 10.
 
 Words are folded here (words.py) and are tokens parted by spaces to Weaviate. How often a term occurs is counted
 exactly up to COUNTED chunks, beyond that estimated from a sample. Weaviate reads each object that it counts, so counts
@@ -143,6 +144,8 @@ REMEMBERED = 50_000
 UNSEEN = 30.0
 """Seconds after which a version that is remembered is asked for again, whatever `drops` says: a process that died
 between the two steps, or is of a Twin that had no such object, has not written it."""
+EXACT = 10_000
+"""Candidates: to compare with every one takes .33 ms for 1,000 of 384 dimensions, by the graph 4.4 ms for 20,000."""
 COUNTED = 4096
 """Chunks up to which words are counted exactly: Weaviate counts by reading each object that has the word (5 µs)."""
 SAMPLES = 64
@@ -316,7 +319,7 @@ async def create(client: Any, name: str, properties: Sequence[Property], replica
     """A collection, where it is not there yet."""
     if await client.collections.exists(name):
         return
-    index = Configure.VectorIndex.hnsw(distance_metric=VectorDistances.COSINE)
+    index = Configure.VectorIndex.hnsw(distance_metric=VectorDistances.COSINE, flat_search_cutoff=EXACT)
     try:
         await client.collections.create(
             name,
