@@ -12,8 +12,10 @@ the machine does; the processor's time that a request costs, printed beside them
 --requests: then so many through Twin, and the slope of its memory.
 
 With retrieval on, where TWIN_TEST_DATA names the data: bench-query's 20,000 chunks, and each of its questions streamed
-through gateway, generator and retriever, a process each, until the first words are here; right beside it, in random
-order, the question's encoding and the two searches of the index. Any core, one question at a time.
+through gateway, generator and retriever, a process each, until the first words are here; beside it the same with
+retrieval off, and the question's encoding and the two searches of the index. Any core, one question at a time, a dozen
+in a row each way, in random order: asked by turns, each would find the other's copy of the model in the processor's
+caches, which costs more than all that is measured.
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -315,19 +317,28 @@ async def retrieving(made: Cluster, key: str, directory: Path, asked_of: Sequenc
     index = await indexes.open("bench")
     plain = await query.Plain.connect(made.gateways[0], key)
     table, chance = query.Table(), random.Random(3)
-    for number, question in enumerate(each["question"] for each in asked_of):
-        body = {"model": "twin", "messages": [{"role": "user", "content": question}], "stream": True}
-        for name in chance.sample(["encoder and index", "first words"], 2):
-            if name == "first words":
-                milliseconds = await plain.first_words("/v1/chat/completions", body)
-            else:
-                began = time.perf_counter()
-                await search(index, encoder, Queries(question, question), EVERYONE, Filter())
-                milliseconds = (time.perf_counter() - began) * 1000
-            if number >= query.WARM:
-                table.add(name, milliseconds)
-    table.print("with retrieval, one connection", ["encoder and index", "first words"])
-    table.above("first words", ["encoder and index"], 8)
+    questions = [each["question"] for each in asked_of]
+
+    async def ask(question: str, **own: Any) -> float:
+        body = {"model": "twin", "messages": [{"role": "user", "content": question}], "stream": True, "twin": own}
+        return await plain.first_words("/v1/chat/completions", body)
+
+    async def peer(question: str) -> float:
+        return await query.timed(lambda: search(index, encoder, Queries(question, question), EVERYONE, Filter()))
+
+    works: dict[str, Callable[[str], Awaitable[float]]] = {
+        "encoder and index": peer,
+        "first words, retrieval off": lambda question: ask(question, k=0),
+        "first words": ask,
+    }
+    for begin in range(0, len(questions), query.WARM):
+        for name in chance.sample(list(works), len(works)):
+            for question in questions[begin : begin + query.WARM]:
+                milliseconds = await works[name](question)
+                if begin:
+                    table.add(name, milliseconds)
+    table.print("with retrieval, one connection", list(works))
+    table.above("first words", ["encoder and index", "first words, retrieval off"], 8)
     plain.close()
     await indexes.close()
 

@@ -524,6 +524,9 @@ class SearchResult:
     """The question's: float32, little-endian."""
     encoder: str = ""
     """The URL of the encoder that made it."""
+    listing: bool = False
+    """The question asks for nothing but what its filter names, such as the texts of a year: the passages are beginnings
+    of documents, newest first."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ import typer
 
 from services.cli.api import Api, connect
 from services.cli.options import ApiKey, AuthorOption, Json, Url, err, out, print_json, run
+from services.cli.plain import Plain, plain
 from services.errors import ModelNotFound, NotFound
 
 NOT_ANSWERED = 7
@@ -131,7 +132,7 @@ def search(
         out.print(f"[bold]{number}[/]  {passage['score']:.3f}  ", end="")
         out.print(place(document["title"] or document["url"], passage["heading"]), markup=False, style="bold")
         out.print(f"   {document['url']}", markup=False, style="dim")
-        out.print("   " + " ".join(passage["text"].split())[:300], markup=False)
+        out.print("   " + " ".join(plain(passage["text"]).split())[:300], markup=False)
         if explain:
             out.print(
                 "   " + "  ".join(f"{name} {value:.3f}" for name, value in passage["scores"].items()), style="dim"
@@ -162,6 +163,8 @@ async def answer(api: Api, body: dict[str, Any], *, verbose: bool = False) -> di
     unsupported = 0
     started: dict[str, Any] = {}
     asked = str(body["messages"][-1]["content"]).strip()
+    # Into a file or another program goes the Markdown as it is.
+    shown = Plain() if sys.stdout.isatty() else None
     async for _, chunk in api.events("POST", "/v1/chat/completions", {**body, "stream": True}):
         own = chunk.get("twin") or {}
         if not started and "started" in own:
@@ -174,13 +177,13 @@ async def answer(api: Api, body: dict[str, Any], *, verbose: bool = False) -> di
             piece = choice["delta"].get("content")
             if piece:
                 text.append(piece)
-                sys.stdout.write(piece)
+                sys.stdout.write(shown.feed(piece) if shown else piece)
                 sys.stdout.flush()
         if "citation" in own:
             citations.setdefault(own["citation"]["number"], own["citation"])
         if "support" in own:
             unsupported += own["support"]["verdict"] == "unsupported"
-    sys.stdout.write("\n")
+    sys.stdout.write((shown.end() if shown else "") + "\n")
     if citations:
         out.print()
     for number, citation in sorted(citations.items()):
@@ -197,6 +200,7 @@ async def answer(api: Api, body: dict[str, Any], *, verbose: bool = False) -> di
 
 def place(title: str, heading: str) -> str:
     """A document's title and the headings above a passage, which often begin with the title."""
+    heading = plain(heading)
     return heading if heading.startswith(title) else " › ".join(filter(None, (title, heading)))
 
 

@@ -278,6 +278,11 @@ class Generate:
             for event in quoted.declined(answer.passages, found.filter):
                 yield event
             return
+        if answer.model is None and found.listing:
+            yield self._started(answer, found.notices)
+            for event in quoted.listed(answer.passages):
+                yield event
+            return
         if answer.model is None:
             began = time.perf_counter()
             if found.vector:

@@ -20,6 +20,8 @@ from services.generator.segment import Kind, segments
 
 NEAREST = 3
 """Passages offered where the corpus does not answer."""
+FIRST = 240
+"""Characters of a first sentence that stands in a list."""
 _CELL = re.compile(r"\s*(?<!\\)\|\s*")
 _MARKED = re.compile(r"^(?:[-*+•]|\d+[.)])\s+")
 
@@ -86,6 +88,22 @@ def answer(evidence: Evidence, quotations: Sequence[Quotation], passages: Sequen
         yield text.grow(f"{shown}{after}[{quotation.passage + 1}]")
         yield cite(quotation.passage + 1, passage, quotation.start, quotation.end, start, text.length)
         yield Support(start, text.length, Verdict.QUOTED, 1.0)
+
+
+def listed(passages: Sequence[Passage]) -> Iterator[AnswerEvent]:
+    """What there is, by title and date, each with its first sentence; the order is the passages'."""
+    text = _Growing()
+    for number, passage in enumerate(passages, 1):
+        day = f" ({passage.published[:10]})" if passage.published else ""
+        yield from text.plain(f"{chr(10) if number > 1 else ''}- **{heading(passage)}**{day}")
+        spans = [each for each in segments(passage.text, passage.language) if each.kind is not Kind.HEADING]
+        first, last = (spans[0].start, spans[0].end) if spans else (0, len(passage.text))
+        sentence = _shown(passage.text[first:last], Kind.SENTENCE)
+        quoted = bool(spans) and spans[0].kind is Kind.SENTENCE and len(sentence) <= FIRST
+        start = text.length + 2
+        yield text.grow(f": {sentence} [{number}]" if quoted else f"  [{number}]")
+        yield cite(number, passage, first, last, start, text.length)
+        yield Support(start, text.length, Verdict.QUOTED if quoted else Verdict.UNCHECKED, 1.0 if quoted else 0.0)
 
 
 def declined(passages: Sequence[Passage], filter: Filter) -> Iterator[AnswerEvent]:

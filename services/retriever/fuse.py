@@ -27,8 +27,8 @@ HEADING = 0.45
 """What it adds that all of the question's words stand in the heading above a passage: it says what the passage is
 about. From .4 to .5 nothing changes."""
 DOCUMENT, COMPANIONS = 0.05, 4
-"""What all passages of a document get of the scores of those behind its best one, and of how many: a document that speaks
-of the matter in several places is more likely about it. From .03 to .08 and from 3 to 6 all gain about the same."""
+"""What all passages of a document get of the scores of those behind its best one, and of how many: a document that
+speaks of the matter in several places is more likely about it. From .03 to .08 and from 3 to 6 all gain alike."""
 LEADERS = 3
 """The best of each search that are never lost, however the other ranks them: in meaning or in words, something fits."""
 WITHIN = 10

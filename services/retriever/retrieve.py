@@ -28,6 +28,7 @@ from services.ports import Index, Reranker
 from services.retriever.context import neighbours
 from services.retriever.duplicates import distinct
 from services.retriever.fuse import Candidate, fuse
+from services.retriever.listing import newest
 from services.retriever.live import Live, Opened
 from services.retriever.queries import queries
 from services.retriever.rerank import CANDIDATES, rerank
@@ -92,7 +93,7 @@ class Retrieve:
             phrases = ", ".join(f"“{each}”" for each in understood.recognised)
             notices.append(f"Nothing was found under {phrases}: everything was searched.")
             plain = request.query.strip()
-            understood = replace(understood, question=plain, filter=request.filter, recognised=())
+            understood = replace(understood, question=plain, filter=request.filter, recognised=(), listing=False)
             wanted = queries(plain)
             found, weighted = await both(request.filter)
         steps.note(
@@ -104,7 +105,13 @@ class Retrieve:
         ranked = fuse(found.dense, found.text, weighted)
         steps.note("fuse", _say_fused(ranked), len(ranked))
 
-        if self._reranker is None or request.rerank is False:
+        listing = understood.listing and bool(ranked)
+        if listing:
+            ranked = await newest(live.index, ranked)
+            steps.note("rerank", f"a list is asked for: {len(ranked)} documents' beginnings, newest first", len(ranked))
+            if len(ranked) > request.k:
+                notices.append(f"{len(ranked)} documents or more match: these are the newest {request.k} of them.")
+        elif self._reranker is None or request.rerank is False:
             why = "not asked for" if self._reranker is not None else "no reranker is set: the fused order stands"
             steps.note("rerank", why, len(ranked))
         else:
@@ -125,8 +132,11 @@ class Retrieve:
         thresholds = thresholds_for(live.manifest.encoder, live.manifest.thresholds)
         judging = Judging(weighted)
         best = judge(found, judging)
-        verdict = evidence(best, thresholds, bool(ranked))
-        kept = above(ranked, judging, thresholds) if request.threshold and thresholds is not None else ranked
+        verdict = Evidence.ANSWER if listing else evidence(best, thresholds, bool(ranked))
+        if request.threshold and thresholds is not None and not listing:
+            kept = above(ranked, judging, thresholds)
+        else:
+            kept = ranked
         if verdict is Evidence.UNCALIBRATED:
             notices.append("The index is not calibrated: nothing was declined by score. `twin calibrate` does it.")
         bounds = (
@@ -155,6 +165,7 @@ class Retrieve:
             notices=tuple(notices),
             vector=found.vector.astype("<f4").tobytes(),
             encoder=live.encoder.identity.url,
+            listing=listing,
         )
 
     async def _understand(self, request: SearchRequest, live: Opened) -> Understood:

@@ -54,6 +54,10 @@ WRITING = (
 )
 HAS_WRITING = re.compile(rf"\b(?:{WRITING})\b", re.IGNORECASE)
 """A year is a filter only where the question speaks of writings: "who won in 2008" does not ask for texts of 2008."""
+LISTED = re.compile(
+    rf"{WRITING}|lists?|listed|titles?|topics?|subjects?|themes?|things?|everything|anything|something", re.IGNORECASE
+)
+"""With only such words beside a filter, "what did I publish in 2023?", a question asks for what the filter leaves."""
 MONTHS = {name.lower(): number for number, name in enumerate(calendar.month_name) if name} | {
     name.lower(): number for number, name in enumerate(calendar.month_abbr) if name
 }
@@ -86,6 +90,8 @@ class Understood:
     """Words taken over from the question before."""
     recognised: tuple[str, ...] = ()
     """The phrases that were read as filters, as they stood."""
+    listing: bool = False
+    """Nothing is asked but what is there under the filters that were recognised."""
 
 
 @dataclass(slots=True)
@@ -117,7 +123,10 @@ def understand(query: str, history: Sequence[Message], filter: Filter, facets: F
     carried = _carried(question, [each.content for each in history if each.role == "user"])
     if carried:
         question = f"{question} ({' '.join(carried)})"
-    return Understood(question, narrowed, tuple(carried), tuple(phrases))
+    listing = bool(phrases) and not carried and all(LISTED.fullmatch(word) for word in _content(rest))
+    if listing:
+        question = query.strip()
+    return Understood(question, narrowed, tuple(carried), tuple(phrases), listing)
 
 
 # ── Follow-ups ──────────────────────────────────────────────────────────────────────────────────────

@@ -17,6 +17,7 @@ from tests.promises.twin import NOTES, QUESTION, ask, running, upload
 
 TRUE = "The starter is fed twice a day with equal parts of flour and water. [1]"
 FALSE = "Seventeen robots from Mars polish the moon every leap year. [1]"
+DAYS = ("2022-05-01", "2023-03-10", "2023-11-02", "2024-01-09")
 
 
 @pytest.fixture
@@ -164,6 +165,27 @@ async def test_what_a_system_message_wishes_reaches_the_engine(
     assert system["content"].index("Answer in French.") > len(rules)
     assert "<|im_end|>" not in system["content"] + plain["content"]
     assert plain["content"].startswith("Answer in French.")
+
+
+@pytest.mark.promise(5)
+async def test_what_there_is_of_a_period_is_listed(tmp_path: Path) -> None:
+    """Who asks what was written in a year gets its documents, newest first, each with its date and a cited sentence;
+    with an engine, it gets their beginnings."""
+    notes = {day: f"---\ndate: {day}\n---\n\n# Note of {day}\n\nThe harbour was quiet. Nothing moved." for day in DAYS}
+    async with engine.running(engine.saying("Two notes. [1]")) as stub:
+        for url in ("quotes://", stub.url):
+            async with running(tmp_path / url[:5], llm_url=url, encoder_url="onnx://") as (_, client):
+                await upload(client, "alpha", **notes)
+                answer = await ask(client, "What did I write in 2023?")
+                assert answer["twin"]["evidence"] == "answer"
+                titles = [each["document"]["title"] for each in answer["twin"]["passages"]]
+                assert titles == ["Note of 2023-11-02", "Note of 2023-03-10"]
+                declined = await ask(client, "Which locomotive won the Rainhill trials in articles of 2023?")
+                assert declined["twin"]["evidence"] == "none"
+                if url == "quotes://":
+                    first = answer["choices"][0]["message"]["content"].splitlines()[0]
+                    assert first == "- **Note of 2023-11-02** (2023-11-02): The harbour was quiet. [1]"
+                    assert [each["quote"] for each in answer["twin"]["citations"]] == ["The harbour was quiet."] * 2
 
 
 async def test_a_filter_that_leaves_nothing_is_named(tmp_path: Path) -> None:

@@ -90,6 +90,40 @@ async def test_a_filter_in_the_question_is_used_and_shown(library: Library) -> N
     assert as_it_is.question == "What was written by beta about the rate limit?"
 
 
+@pytest.mark.parametrize(
+    ("question", "listed"),
+    [
+        ("What did I write in 2022?", ["boats"]),
+        ("Which articles were published since 2022?", ["brot", "api", "boats"]),
+        ("List everything by alpha", ["api", "boats"]),
+        ("What topics did I write about in 2023?", ["api"]),
+    ],
+)
+async def test_what_there_is_is_listed(library: Library, question: str, listed: list[str]) -> None:
+    """A question that asks for nothing but what a filter names gets the beginnings of its documents, newest first, and
+    is not declined."""
+    result = await library.retrieve(ask(question, threshold=True))
+    assert result.listing
+    assert result.evidence is Evidence.ANSWER
+    assert [passage.document_id for passage in result.passages] == listed
+    assert all(passage.start == 0 for passage in result.passages)
+    assert result.question == question
+    short = await library.retrieve(ask(question, k=1))
+    assert [passage.document_id for passage in short.passages] == listed[:1]
+    assert [f"{len(listed)} documents" in each for each in short.notices] == [True] * (len(listed) > 1)
+
+
+@pytest.mark.parametrize(
+    "question", ["Which articles since 2022 are about halyards?", "What did I write about the moon in 2023?"]
+)
+async def test_what_is_asked_under_a_filter_is_no_list(library: Library, question: str) -> None:
+    """With a word that says what about, it is a question as any other; so is one under a filter that was given."""
+    assert not (await library.retrieve(ask(question))).listing
+    given = await library.retrieve(ask("What did I write?", filter=Filter(since="2022-01-01"), threshold=True))
+    assert not given.listing
+    assert given.evidence is Evidence.NONE
+
+
 async def test_a_recognised_filter_that_finds_nothing_is_dropped(library: Library) -> None:
     """Where a phrase leaves nothing, everything is searched, and a notice says so."""
     result = await library.retrieve(ask("articles from June 2023 about reefing a gaff sail"))

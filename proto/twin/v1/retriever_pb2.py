@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from twin.v1 import types_pb2 as twin_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17twin/v1/retriever.proto\x12\x07twin.v1\x1a\x13twin/v1/types.proto\"\xe1\x01\n\rSearchRequest\x12\r\n\x05query\x18\x01 \x01(\t\x12\x1d\n\x05scope\x18\x02 \x01(\x0b\x32\x0e.twin.v1.Scope\x12\t\n\x01k\x18\x03 \x01(\x03\x12\x1f\n\x06\x66ilter\x18\x04 \x01(\x0b\x32\x0f.twin.v1.Filter\x12!\n\x07history\x18\x05 \x03(\x0b\x32\x10.twin.v1.Message\x12\x14\n\x07rewrite\x18\x06 \x01(\x08H\x00\x88\x01\x01\x12\x13\n\x06rerank\x18\x07 \x01(\x08H\x01\x88\x01\x01\x12\x11\n\tthreshold\x18\x08 \x01(\x08\x42\n\n\x08_rewriteB\t\n\x07_rerank\"\xfb\x01\n\x0cSearchResult\x12\"\n\x08passages\x18\x01 \x03(\x0b\x32\x10.twin.v1.Passage\x12\x10\n\x08\x65vidence\x18\x02 \x01(\t\x12\x12\n\nconfidence\x18\x03 \x01(\x01\x12\x10\n\x08question\x18\x04 \x01(\t\x12\x0f\n\x07queries\x18\x05 \x03(\t\x12\x1f\n\x06\x66ilter\x18\x06 \x01(\x0b\x32\x0f.twin.v1.Filter\x12\x1c\n\x05steps\x18\x07 \x03(\x0b\x32\r.twin.v1.Step\x12\r\n\x05index\x18\x08 \x01(\t\x12\x0f\n\x07notices\x18\t \x03(\t\x12\x0e\n\x06vector\x18\n \x01(\x0c\x12\x0f\n\x07\x65ncoder\x18\x0b \x01(\t\"\x1d\n\x0c\x45mbedRequest\x12\r\n\x05texts\x18\x01 \x03(\t\"R\n\nEmbedReply\x12\x0f\n\x07vectors\x18\x01 \x01(\x0c\x12\x12\n\ndimensions\x18\x02 \x01(\x03\x12\x0f\n\x07\x65ncoder\x18\x03 \x01(\t\x12\x0e\n\x06tokens\x18\x04 \x03(\x03\"0\n\x0f\x44\x65scribeRequest\x12\x1d\n\x05scope\x18\x01 \x01(\x0b\x32\x0e.twin.v1.Scope\"k\n\x10IndexDescription\x12#\n\x08manifest\x18\x01 \x01(\x0b\x32\x11.twin.v1.Manifest\x12\x0f\n\x07\x61uthors\x18\x02 \x03(\t\x12\x11\n\tdocuments\x18\x03 \x01(\x03\x12\x0e\n\x06\x63hunks\x18\x04 \x01(\x03\x32\xc1\x01\n\x10RetrieverService\x12\x37\n\x06Search\x12\x16.twin.v1.SearchRequest\x1a\x15.twin.v1.SearchResult\x12\x33\n\x05\x45mbed\x12\x15.twin.v1.EmbedRequest\x1a\x13.twin.v1.EmbedReply\x12?\n\x08\x44\x65scribe\x12\x18.twin.v1.DescribeRequest\x1a\x19.twin.v1.IndexDescriptionb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17twin/v1/retriever.proto\x12\x07twin.v1\x1a\x13twin/v1/types.proto\"\xe1\x01\n\rSearchRequest\x12\r\n\x05query\x18\x01 \x01(\t\x12\x1d\n\x05scope\x18\x02 \x01(\x0b\x32\x0e.twin.v1.Scope\x12\t\n\x01k\x18\x03 \x01(\x03\x12\x1f\n\x06\x66ilter\x18\x04 \x01(\x0b\x32\x0f.twin.v1.Filter\x12!\n\x07history\x18\x05 \x03(\x0b\x32\x10.twin.v1.Message\x12\x14\n\x07rewrite\x18\x06 \x01(\x08H\x00\x88\x01\x01\x12\x13\n\x06rerank\x18\x07 \x01(\x08H\x01\x88\x01\x01\x12\x11\n\tthreshold\x18\x08 \x01(\x08\x42\n\n\x08_rewriteB\t\n\x07_rerank\"\x8c\x02\n\x0cSearchResult\x12\"\n\x08passages\x18\x01 \x03(\x0b\x32\x10.twin.v1.Passage\x12\x10\n\x08\x65vidence\x18\x02 \x01(\t\x12\x12\n\nconfidence\x18\x03 \x01(\x01\x12\x10\n\x08question\x18\x04 \x01(\t\x12\x0f\n\x07queries\x18\x05 \x03(\t\x12\x1f\n\x06\x66ilter\x18\x06 \x01(\x0b\x32\x0f.twin.v1.Filter\x12\x1c\n\x05steps\x18\x07 \x03(\x0b\x32\r.twin.v1.Step\x12\r\n\x05index\x18\x08 \x01(\t\x12\x0f\n\x07notices\x18\t \x03(\t\x12\x0e\n\x06vector\x18\n \x01(\x0c\x12\x0f\n\x07\x65ncoder\x18\x0b \x01(\t\x12\x0f\n\x07listing\x18\x0c \x01(\x08\"\x1d\n\x0c\x45mbedRequest\x12\r\n\x05texts\x18\x01 \x03(\t\"R\n\nEmbedReply\x12\x0f\n\x07vectors\x18\x01 \x01(\x0c\x12\x12\n\ndimensions\x18\x02 \x01(\x03\x12\x0f\n\x07\x65ncoder\x18\x03 \x01(\t\x12\x0e\n\x06tokens\x18\x04 \x03(\x03\"0\n\x0f\x44\x65scribeRequest\x12\x1d\n\x05scope\x18\x01 \x01(\x0b\x32\x0e.twin.v1.Scope\"k\n\x10IndexDescription\x12#\n\x08manifest\x18\x01 \x01(\x0b\x32\x11.twin.v1.Manifest\x12\x0f\n\x07\x61uthors\x18\x02 \x03(\t\x12\x11\n\tdocuments\x18\x03 \x01(\x03\x12\x0e\n\x06\x63hunks\x18\x04 \x01(\x03\x32\xc1\x01\n\x10RetrieverService\x12\x37\n\x06Search\x12\x16.twin.v1.SearchRequest\x1a\x15.twin.v1.SearchResult\x12\x33\n\x05\x45mbed\x12\x15.twin.v1.EmbedRequest\x1a\x13.twin.v1.EmbedReply\x12?\n\x08\x44\x65scribe\x12\x18.twin.v1.DescribeRequest\x1a\x19.twin.v1.IndexDescriptionb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,15 +35,15 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SEARCHREQUEST']._serialized_start=58
   _globals['_SEARCHREQUEST']._serialized_end=283
   _globals['_SEARCHRESULT']._serialized_start=286
-  _globals['_SEARCHRESULT']._serialized_end=537
-  _globals['_EMBEDREQUEST']._serialized_start=539
-  _globals['_EMBEDREQUEST']._serialized_end=568
-  _globals['_EMBEDREPLY']._serialized_start=570
-  _globals['_EMBEDREPLY']._serialized_end=652
-  _globals['_DESCRIBEREQUEST']._serialized_start=654
-  _globals['_DESCRIBEREQUEST']._serialized_end=702
-  _globals['_INDEXDESCRIPTION']._serialized_start=704
-  _globals['_INDEXDESCRIPTION']._serialized_end=811
-  _globals['_RETRIEVERSERVICE']._serialized_start=814
-  _globals['_RETRIEVERSERVICE']._serialized_end=1007
+  _globals['_SEARCHRESULT']._serialized_end=554
+  _globals['_EMBEDREQUEST']._serialized_start=556
+  _globals['_EMBEDREQUEST']._serialized_end=585
+  _globals['_EMBEDREPLY']._serialized_start=587
+  _globals['_EMBEDREPLY']._serialized_end=669
+  _globals['_DESCRIBEREQUEST']._serialized_start=671
+  _globals['_DESCRIBEREQUEST']._serialized_end=719
+  _globals['_INDEXDESCRIPTION']._serialized_start=721
+  _globals['_INDEXDESCRIPTION']._serialized_end=828
+  _globals['_RETRIEVERSERVICE']._serialized_start=831
+  _globals['_RETRIEVERSERVICE']._serialized_end=1024
 # @@protoc_insertion_point(module_scope)

@@ -28,7 +28,7 @@ class SearchRequest(_message.Message):
     def __init__(self, query: _Optional[str] = ..., scope: _Optional[_Union[_types_pb2.Scope, _Mapping]] = ..., k: _Optional[int] = ..., filter: _Optional[_Union[_types_pb2.Filter, _Mapping]] = ..., history: _Optional[_Iterable[_Union[_types_pb2.Message, _Mapping]]] = ..., rewrite: bool = ..., rerank: bool = ..., threshold: bool = ...) -> None: ...
 
 class SearchResult(_message.Message):
-    __slots__ = ("passages", "evidence", "confidence", "question", "queries", "filter", "steps", "index", "notices", "vector", "encoder")
+    __slots__ = ("passages", "evidence", "confidence", "question", "queries", "filter", "steps", "index", "notices", "vector", "encoder", "listing")
     PASSAGES_FIELD_NUMBER: _ClassVar[int]
     EVIDENCE_FIELD_NUMBER: _ClassVar[int]
     CONFIDENCE_FIELD_NUMBER: _ClassVar[int]
@@ -40,6 +40,7 @@ class SearchResult(_message.Message):
     NOTICES_FIELD_NUMBER: _ClassVar[int]
     VECTOR_FIELD_NUMBER: _ClassVar[int]
     ENCODER_FIELD_NUMBER: _ClassVar[int]
+    LISTING_FIELD_NUMBER: _ClassVar[int]
     passages: _containers.RepeatedCompositeFieldContainer[_types_pb2.Passage]
     evidence: str
     confidence: float
@@ -51,7 +52,8 @@ class SearchResult(_message.Message):
     notices: _containers.RepeatedScalarFieldContainer[str]
     vector: bytes
     encoder: str
-    def __init__(self, passages: _Optional[_Iterable[_Union[_types_pb2.Passage, _Mapping]]] = ..., evidence: _Optional[str] = ..., confidence: _Optional[float] = ..., question: _Optional[str] = ..., queries: _Optional[_Iterable[str]] = ..., filter: _Optional[_Union[_types_pb2.Filter, _Mapping]] = ..., steps: _Optional[_Iterable[_Union[_types_pb2.Step, _Mapping]]] = ..., index: _Optional[str] = ..., notices: _Optional[_Iterable[str]] = ..., vector: _Optional[bytes] = ..., encoder: _Optional[str] = ...) -> None: ...
+    listing: bool
+    def __init__(self, passages: _Optional[_Iterable[_Union[_types_pb2.Passage, _Mapping]]] = ..., evidence: _Optional[str] = ..., confidence: _Optional[float] = ..., question: _Optional[str] = ..., queries: _Optional[_Iterable[str]] = ..., filter: _Optional[_Union[_types_pb2.Filter, _Mapping]] = ..., steps: _Optional[_Iterable[_Union[_types_pb2.Step, _Mapping]]] = ..., index: _Optional[str] = ..., notices: _Optional[_Iterable[str]] = ..., vector: _Optional[bytes] = ..., encoder: _Optional[str] = ..., listing: bool = ...) -> None: ...
 
 class EmbedRequest(_message.Message):
     __slots__ = ("texts",)

@@ -1,7 +1,7 @@
 import DOMPurify from "dompurify";
 import { expect, test } from "vitest";
 
-import { blocks, spoken } from "./answer";
+import { blocks, plain, spoken } from "./answer";
 import type { Citation, Support } from "./types";
 
 const cite = (number: number, answer_start: number, answer_end: number, title = `Title ${number}`): Citation => ({
@@ -144,4 +144,9 @@ test("a chip within a link stands after it", () => {
   const root = shown("[the guide [1]](https://example.org)", [cite(1, 0, 10)]);
   expect(root.querySelector("a .chip")).toBeNull();
   expect(root.querySelectorAll(".chip")).toHaveLength(1);
+});
+
+test("escaped punctuation is read as what it stands for", () => {
+  expect(plain("1\\. The snake\\_case rule")).toBe("1. The snake_case rule");
+  expect(plain("\\*not bold\\* and **bold**, C:\\new")).toBe("*not bold* and bold, C:\\new");
 });

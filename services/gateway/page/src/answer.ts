@@ -59,12 +59,17 @@ export function spoken(text: string): string {
   return plain(text.replace(MARKER, ""));
 }
 
+/** Where escaped punctuation waits, out of the way of what takes Markdown's marks off. */
+const ESCAPED = 0xe000;
+
 /** Words without Markdown's signs, for a glance at a passage. */
 export function plain(text: string): string {
   return text
+    .replace(/\\([!-/:-@[-`{-~])/g, (_, escaped: string) => String.fromCharCode(ESCAPED + escaped.charCodeAt(0)))
     .replace(/!?\[([^\]]*)\]\([^)]*\)/g, "$1")
     .replace(/^[ \t]*(?:[-+>]|\*(?!\*)|#{1,6})[ \t]+|^[ \t]*(?:```|~~~).*$/gm, "")
     .replace(/\*\*|`|(?<!\w)[*_]+(?=\S)|(?<=\S)[*_]+(?!\w)|\|/g, "")
+    .replace(/[\ue000-\ue07f]/g, (each) => String.fromCharCode(each.charCodeAt(0) - ESCAPED))
     .replace(/\s+/g, " ")
     .trim();
 }
