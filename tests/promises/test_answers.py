@@ -167,7 +167,7 @@ async def test_what_a_system_message_wishes_reaches_the_engine(
     assert plain["content"].startswith("Answer in French.")
 
 
-@pytest.mark.promise(5)
+@pytest.mark.promise(6)
 async def test_what_there_is_of_a_period_is_listed(tmp_path: Path) -> None:
     """Who asks what was written in a year gets its documents, newest first, each with its date and a cited sentence;
     with an engine, it gets their beginnings."""
