@@ -215,6 +215,10 @@ def _files(path: Path, options: dict[str, str]) -> list[tuple[str, Path]]:
     """A file; of a folder what the crawler takes of one on its own machine. Names have the folder's before the path
     below it: many a folder has a README.md."""
     if path.is_file():
+        try:
+            path.open("rb").close()
+        except OSError as error:
+            raise InvalidInput(f"{path} cannot be read here ({error.strerror}): nothing was sent.") from error
         return [(path.name, path)]
     try:
         from services.crawler.files import selection, walk  # what only folders need

@@ -83,6 +83,9 @@ class Edge:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
+        if scope["method"] == "HEAD" and scope["path"] in PROBES:
+            # Load balancers and watchers of uptime often ask so.
+            scope, send = {**scope, "method": "GET"}, _without_body(send)
         headers: dict[bytes, bytes] = dict(scope["headers"])
         parent = {"traceparent": headers.get(b"traceparent", b"").decode("latin-1")}
         telemetry.HTTP_RUNNING.inc()
@@ -186,6 +189,13 @@ class Edge:
             return message
 
         return counted
+
+
+def _without_body(send: Send) -> Send:
+    async def sending(message: Message) -> None:
+        await send({**message, "body": b""} if message["type"] == "http.response.body" else message)
+
+    return sending
 
 
 def _hostname(address: str) -> str | None:

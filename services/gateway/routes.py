@@ -21,7 +21,7 @@ from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
 from services.domain import Key, Role
-from services.errors import Forbidden, UnsupportedMedia
+from services.errors import Forbidden, InvalidInput, UnsupportedMedia
 from services.gateway import (
     administration,
     authors,
@@ -255,6 +255,7 @@ class KeyedRoute(APIRoute):
             responses=_responses(entry),
             openapi_extra=_extra(entry),
         )
+        self._parameters = sorted(each.alias for each in self.dependant.query_params)
         self._body = _body(entry.handler)
         if self._body is not None:
             self._framework, self.app = self.app, self._direct
@@ -294,9 +295,18 @@ class KeyedRoute(APIRoute):
                 raise Forbidden(f"This key is a {key.role}'s; this needs one of role {entry.role}.")
             if entry.everyone and not key.scope.everyone:
                 raise Forbidden("This concerns every author: it needs a key that is not limited to some.")
+        if entry.role is not None and entry.method != "POST":
+            self._know_parameters(request)
         if self.body_field is not None and not _is_json(request.headers.get("content-type", "")):
             raise UnsupportedMedia("Send the body as JSON, with the header `Content-Type: application/json`.")
         request.scope["twin.call"] = Call(self._parts, key, request)
+
+    def _know_parameters(self, request: Request) -> None:
+        """InvalidInput for a parameter that would be passed over: a list narrowed by a misspelt name would be whole."""
+        for name in request.query_params:
+            if name not in self._parameters:
+                there = f"it takes {', '.join(self._parameters)}" if self._parameters else "it takes none"
+                raise InvalidInput(f"{name}: there is no such parameter; {there}.", param=name)
 
 
 def _body(handler: Callable[..., Awaitable[Response]]) -> type[BaseModel] | None:

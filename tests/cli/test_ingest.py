@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 from services.cli import ingest
+from services.errors import InvalidInput
 from tests.cli.command import twin
 from tests.promises.twin import running
 
@@ -178,3 +179,15 @@ def test_what_cannot_be_read_is_named(
     monkeypatch.setattr(os, "scandir", refusing)
     assert [name for name, _ in ingest._files(notes, {})] == ["notes/README.md", "notes/code/hive.ts"]
     assert "notes/drafts" in capsys.readouterr().err
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Named by itself it is an error, before anything is sent."""
+    notes = write(tmp_path, {"notes.md": "# Bees\n"}) / "notes.md"
+
+    def refused(self: Path, *_: Any, **__: Any) -> None:
+        raise PermissionError(13, "Permission denied", str(self))
+
+    monkeypatch.setattr(Path, "open", refused)
+    with pytest.raises(InvalidInput, match=r"notes\.md cannot be read here \(Permission denied\)"):
+        ingest._files(notes, {})

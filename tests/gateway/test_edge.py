@@ -158,6 +158,28 @@ async def test_requests_of_a_key_are_limited(make_world: Make) -> None:
     assert {(await world.admin.get("/v1/models")).status_code for _ in range(10)} == {200}
 
 
+@pytest.mark.parametrize("path", ["/healthz", "/readyz"])
+async def test_probes_by_head(world: World, path: str) -> None:
+    """As by GET, without the body; other routes do not take it."""
+    client = world.client()
+    answered, asked = await client.head(path), await client.get(path)
+    assert (answered.status_code, answered.content) == (200, b"")
+    assert answered.headers["content-length"] == asked.headers["content-length"]
+    assert (await client.head("/v1/models")).status_code == 405
+
+
+async def test_a_parameter_that_is_none(world: World) -> None:
+    """A misspelt one is refused by its name, with those that there are: the list would be of all."""
+    client = world.admin
+    for path, known in (("/v1/documents", "author"), ("/v1/generations", "limit"), ("/v1/audit", "limit")):
+        refused = await client.get(path, params={"autor": "alpha"})
+        assert refused.status_code == 400
+        error = refused.json()["error"]
+        assert (error["param"], error["type"]) == ("autor", "invalid_request_error")
+        assert known in error["message"]
+    assert "takes none" in (await client.get("/v1/models", params={"limit": "3"})).json()["error"]["message"]
+
+
 async def test_probes_and_metrics(world: World) -> None:
     """healthz speaks for the process, readyz for the services; metrics are for this machine or an admin."""
     client = world.client()
