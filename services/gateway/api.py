@@ -15,6 +15,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.utils import get_openapi
 from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
 from starlette.routing import Match
 
@@ -78,9 +79,19 @@ def create_app(
     app.add_exception_handler(TwinError, _on_error)
     app.add_exception_handler(RequestValidationError, _on_invalid)
     app.add_exception_handler(HTTPException, _on_http)
+    if settings.origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=sorted(settings.origins),
+            allow_methods=["GET", "POST", "DELETE"],
+            # OpenAI's client for browsers has a dozen of its own.
+            allow_headers=["*"],
+            expose_headers=["ETag", "Location", "Retry-After", "X-Trace-Id"],
+        )
     app.add_middleware(
         Edge,
         hosts=settings.hosts,
+        origins=settings.origins,
         any_address=_unspecified(settings.gateway_host),
         body_bytes=settings.gateway_body_bytes,
         upload_bytes=settings.gateway_upload_bytes,

@@ -67,6 +67,7 @@ class Edge:
         app: ASGIApp,
         *,
         hosts: Collection[str],
+        origins: Collection[str],
         any_address: bool,
         body_bytes: int,
         upload_bytes: int,
@@ -75,6 +76,7 @@ class Edge:
         self.app = app
         self._drain = drain
         self._hosts = hosts
+        self._origins = origins
         self._any_address = any_address
         self._body_bytes = body_bytes
         self._upload_bytes = upload_bytes
@@ -164,11 +166,15 @@ class Edge:
             raise Forbidden(
                 "This Host is not Twin's: use the address it listens on, or name the host in TWIN_GATEWAY_HOSTS."
             )
-        origin = headers.get(b"origin")
-        if origin is not None and origin.decode("latin-1").lower().partition("://")[2] != authority:
-            raise Forbidden(
-                "Requests from other sites' pages are refused: open Twin's own page, or call from a program."
-            )
+        origin = headers.get(b"origin", b"").decode("latin-1").lower()
+        if origin and origin.partition("://")[2] != authority:
+            if origin not in self._origins:
+                raise Forbidden(
+                    "Requests from other sites' pages are refused: open Twin's own page, call from a program, or have "
+                    "the page's origin named in TWIN_GATEWAY_ORIGINS."
+                )
+            # Whoever looks at that page may have Twin's own open beside it: that session is not lent out.
+            scope["headers"] = [(name, value) for name, value in scope["headers"] if name != b"cookie"]
 
     def _counting(self, scope: Scope, headers: dict[bytes, bytes], receive: Receive) -> Receive:
         upload = headers.get(b"content-type", b"").lower().startswith(b"multipart/")

@@ -22,6 +22,9 @@ class Settings(settings.Settings):
     gateway_hosts: str = ""
     """Host names, separated by commas, that requests may name beside localhost and the address listened on. A web
     page whose name is made to point here (DNS rebinding) is refused by this."""
+    gateway_origins: str = ""
+    """Origins of other web pages, separated by commas, that may call from a browser: `https://app.example.org`. They
+    need a key as any program does; the page's own session is not theirs."""
 
     gateway_admin_key: SecretStr = SecretStr("")
     """A first admin's key that the deployment has chosen: `sk-twin-` and at least 32 characters. It is kept like any
@@ -69,11 +72,23 @@ class Settings(settings.Settings):
             raise ValueError("sk-twin- and 32 to 200 visible ASCII characters")
         return key
 
+    @field_validator("gateway_origins")
+    @classmethod
+    def _whole_origins(cls, text: str) -> str:
+        given = [each.strip() for each in text.split(",") if each.strip()]
+        if not all(re.fullmatch(r"https?://[\w.-]+(:\d+)?|https?://\[[\da-fA-F:]+\](:\d+)?", each) for each in given):
+            raise ValueError("origins such as https://app.example.org or http://localhost:5173, without a path")
+        return text
+
     @property
     def hosts(self) -> frozenset[str]:
         """Host names that requests may name, in lower case, without ports."""
         named = (each.strip().lower() for each in self.gateway_hosts.split(","))
         return frozenset({"localhost", "127.0.0.1", "::1", self.gateway_host.lower(), *named} - {""})
+
+    @property
+    def origins(self) -> frozenset[str]:
+        return frozenset({each.strip().lower() for each in self.gateway_origins.split(",")} - {""})
 
     @property
     def loopback(self) -> bool:

@@ -7,9 +7,11 @@ import json
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
+from pydantic import ValidationError
 
 from services.errors import Misconfigured, Unavailable
 from services.gateway.bootstrap import Settings
@@ -52,6 +54,38 @@ async def test_a_foreign_origin_is_refused(world: World, origin: str) -> None:
     response = await world.admin.post("/v1/search", json={"query": "x"}, headers={"Origin": origin})
     assert response.status_code == 403
     assert "access-control-allow-origin" not in response.headers
+
+
+@pytest.mark.promise(10)
+async def test_an_origin_that_is_named(make_world: Make) -> None:
+    """Its pages may ask with a key, and read the answer, errors and streams included; not with the page's session, and
+    no other origin's."""
+    world = await make_world(gateway_origins="https://app.example.org, http://localhost:5173")
+    origin = {"Origin": "https://app.example.org"}
+    asked = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization,x-stainless-os"}
+    preflight = await world.client().options("/v1/chat/completions", headers={**origin, **asked})
+    assert preflight.status_code == 200
+    assert preflight.headers["access-control-allow-origin"] == origin["Origin"]
+    assert "x-stainless-os" in preflight.headers["access-control-allow-headers"]
+    assert "access-control-allow-credentials" not in preflight.headers
+    answered = await world.admin.post("/v1/search", json={"query": "x"}, headers=origin)
+    assert (answered.status_code, answered.headers["access-control-allow-origin"]) == (200, origin["Origin"])
+    assert "X-Trace-Id" in answered.headers["access-control-expose-headers"]
+    refused = await world.client().get("/v1/models", headers=origin)
+    assert (refused.status_code, refused.headers["access-control-allow-origin"]) == (401, origin["Origin"])
+    page = world.client()
+    link = urlsplit(world.gateway.page_link(8000))
+    await page.get(f"{link.path}?{link.query}")
+    assert (await page.get("/v1/models")).status_code == 200
+    assert (await page.get("/v1/models", headers=origin)).status_code == 401
+    for foreign in ("https://evil.example", "http://app.example.org", "null"):
+        assert (await world.admin.get("/v1/models", headers={"Origin": foreign})).status_code == 403
+
+
+@pytest.mark.parametrize("origins", ["*", "https://app.example.org/path", "app.example.org", "null"])
+def test_what_is_no_origin_is_refused(origins: str) -> None:
+    with pytest.raises(ValidationError, match="origins such as"):
+        Settings(gateway_origins=origins)
 
 
 @pytest.mark.promise(10)
