@@ -35,7 +35,8 @@ on a busy machine of 2 cores, so the ratios count):
 
 The vector index is HNSW. Each search carries a filter, and below EXACT candidates (Weaviate's flatSearchCutoff)
 Weaviate then compares with every one of them: exact, for every smaller corpus and for every such author of a larger
-one. Beyond, the graph is faster, and of 20,000 finds 99.9 % of the nearest 100 and 99.5 % of the nearest 10.
+one. Beyond, the graph is faster, and of 20,000 finds 99.9 % of the nearest 100 and 99.5 % of the nearest 10. A
+collection keeps the bound that it was made with: Weaviate's own 40,000, where an earlier Twin made it.
 
 Words are folded here (words.py) and are tokens parted by spaces to Weaviate. How often a term occurs is counted
 exactly up to COUNTED chunks, beyond that estimated from a sample. Weaviate reads each object that it counts, so counts
@@ -782,6 +783,8 @@ class WeaviateIndex:
 
     async def _published(self, wanted: Collection[tuple[str, int]]) -> dict[tuple[str, int], _Version]:
         """Those that are published. Chunks of theirs that were found before this are all that there were then."""
+        if not wanted:
+            return {}
         began = time.monotonic()
         (drops,) = [text(each, "shown") for each in await self._by_ids(self._versions_name, [_DROPS], SHOWN)] or [""]
         if drops != self._drops:

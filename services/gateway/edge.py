@@ -166,9 +166,9 @@ class Edge:
             raise Forbidden(
                 "This Host is not Twin's: use the address it listens on, or name the host in TWIN_GATEWAY_HOSTS."
             )
-        origin = headers.get(b"origin", b"").decode("latin-1").lower()
-        if origin and origin.partition("://")[2] != authority:
-            if origin not in self._origins:
+        origin = headers.get(b"origin")
+        if origin is not None and origin.decode("latin-1").lower().partition("://")[2] != authority:
+            if origin.decode("latin-1").lower() not in self._origins:
                 raise Forbidden(
                     "Requests from other sites' pages are refused: open Twin's own page, call from a program, or have "
                     "the page's origin named in TWIN_GATEWAY_ORIGINS."

@@ -95,13 +95,14 @@ def listed(passages: Sequence[Passage]) -> Iterator[AnswerEvent]:
     text = _Growing()
     for number, passage in enumerate(passages, 1):
         day = f" ({passage.published[:10]})" if passage.published else ""
-        yield from text.plain(f"{chr(10) if number > 1 else ''}- **{heading(passage)}**{day}")
+        yield from text.plain(("\n" if number > 1 else "") + f"- **{heading(passage)}**{day}")
         spans = [each for each in segments(passage.text, passage.language) if each.kind is not Kind.HEADING]
         first, last = (spans[0].start, spans[0].end) if spans else (0, len(passage.text))
         sentence = _shown(passage.text[first:last], Kind.SENTENCE)
         quoted = bool(spans) and spans[0].kind is Kind.SENTENCE and len(sentence) <= FIRST
-        start = text.length + 2
-        yield text.grow(f": {sentence} [{number}]" if quoted else f"  [{number}]")
+        before = ": " if quoted else " "
+        start = text.length + len(before)
+        yield text.grow(f"{before}{sentence} [{number}]" if quoted else f"{before}[{number}]")
         yield cite(number, passage, first, last, start, text.length)
         yield Support(start, text.length, Verdict.QUOTED if quoted else Verdict.UNCHECKED, 1.0 if quoted else 0.0)
 

@@ -110,7 +110,7 @@ class Retrieve:
             ranked = await newest(live.index, ranked)
             steps.note("rerank", f"a list is asked for: {len(ranked)} documents' beginnings, newest first", len(ranked))
             if len(ranked) > request.k:
-                notices.append(f"{len(ranked)} documents or more match: these are the newest {request.k} of them.")
+                notices.append(f"{len(ranked)} documents were found: these are the newest {request.k} of them.")
         elif self._reranker is None or request.rerank is False:
             why = "not asked for" if self._reranker is not None else "no reranker is set: the fused order stands"
             steps.note("rerank", why, len(ranked))
@@ -133,10 +133,8 @@ class Retrieve:
         judging = Judging(weighted)
         best = judge(found, judging)
         verdict = Evidence.ANSWER if listing else evidence(best, thresholds, bool(ranked))
-        if request.threshold and thresholds is not None and not listing:
-            kept = above(ranked, judging, thresholds)
-        else:
-            kept = ranked
+        deciding = request.threshold and not listing
+        kept = above(ranked, judging, thresholds) if deciding and thresholds is not None else ranked
         if verdict is Evidence.UNCALIBRATED:
             notices.append("The index is not calibrated: nothing was declined by score. `twin calibrate` does it.")
         bounds = (
@@ -145,9 +143,11 @@ class Retrieve:
             else "not calibrated"
         )
         sure = f"topicality {best.topicality:.2f}, confidence {best.confidence:.2f}"
-        steps.note("threshold", f"{sure}: {verdict.value}; {bounds}", len(kept))
+        decided = "a list is not judged" if listing else f"{sure}: {verdict.value}; {bounds}"
+        steps.note("threshold", decided, len(kept))
 
-        chosen, repeated = distinct(kept, request.k)
+        # Of two documents that begin alike a list has both.
+        chosen, repeated = (kept[: request.k], 0) if listing else distinct(kept, request.k)
         steps.note("duplicates", f"{repeated} repeated a better passage", len(chosen))
 
         beside = await neighbours(live.index, [each.hit for each in chosen])

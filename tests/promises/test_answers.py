@@ -17,6 +17,10 @@ from tests.promises.twin import NOTES, QUESTION, ask, running, upload
 
 TRUE = "The starter is fed twice a day with equal parts of flour and water. [1]"
 FALSE = "Seventeen robots from Mars polish the moon every leap year. [1]"
+ALIKE = (
+    "The harbour was quiet. Nothing moved, and the gulls slept on the wall until the evening tide came in once more, as "
+    "it had come in on every evening of that long and windless month."
+)
 DAYS = ("2022-05-01", "2023-03-10", "2023-11-02", "2024-01-09")
 
 
@@ -171,7 +175,7 @@ async def test_what_a_system_message_wishes_reaches_the_engine(
 async def test_what_there_is_of_a_period_is_listed(tmp_path: Path) -> None:
     """Who asks what was written in a year gets its documents, newest first, each with its date and a cited sentence;
     with an engine, it gets their beginnings."""
-    notes = {day: f"---\ndate: {day}\n---\n\n# Note of {day}\n\nThe harbour was quiet. Nothing moved." for day in DAYS}
+    notes = {day: f"---\ndate: {day}\n---\n\n# Note of {day}\n\n{ALIKE}" for day in DAYS}
     async with engine.running(engine.saying("Two notes. [1]")) as stub:
         for url in ("quotes://", stub.url):
             async with running(tmp_path / url[:5], llm_url=url, encoder_url="onnx://") as (_, client):
