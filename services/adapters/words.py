@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import Any
 from urllib.parse import unquote
@@ -29,8 +29,9 @@ STOP_WORDS = frozenset(
     )
 )
 """English function words, left out of a query that has others: they cost time and find nothing."""
-IDENTIFIER = re.compile(r"[^\W_]*[^\W\d_A-Z][A-Z][^\W_]*|[^\W_]*[A-Z]{2,}[a-z][^\W_]*")
-"""A run of letters and digits with a hump in it."""
+HUMP = re.compile(r"[^\W\d_A-Z][A-Z]|[A-Z]{2}[a-z]")
+"""What makes an identifier of a run of letters and digits."""
+RUN = re.compile(r"[^\W_]*")
 HUMPS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[^\WA-Z\d_]+|\d+")
 UNSPACED = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\uf900-\ufaff]")
 """Letters of scripts that don't part words by spaces: each is a word of its own here, and pairs are searched."""
@@ -50,9 +51,21 @@ def spaced(text: str) -> str:
     return text if text.isascii() else UNSPACED.sub(r" \g<0> ", text)
 
 
+def identifiers(text: str) -> Iterator[str]:
+    """The runs of letters and digits with a hump in them. Humps are searched, not runs: most of a text has none."""
+    end = 0
+    for hump in HUMP.finditer(text):
+        start = hump.start()
+        if start >= end:
+            while start and text[start - 1].isalnum():
+                start -= 1
+            end = RUN.match(text, start).end()  # type: ignore[union-attr]
+            yield text[start:end]
+
+
 def parts(text: str) -> list[str]:
     """The camelCase identifiers of a text, each once and with its humps apart."""
-    return list(dict.fromkeys(" ".join(HUMPS.findall(each)) for each in IDENTIFIER.findall(text)))
+    return list(dict.fromkeys(" ".join(HUMPS.findall(each)) for each in identifiers(text)))
 
 
 def host(url: str) -> str:

@@ -141,10 +141,14 @@ class CrawlerService:
     schedule: Schedule
     workers: Sequence[Worker]
     web: Web
+    readers: Sandbox
     sandboxes: Sequence[Sandbox]
+    """That it closes."""
     _tasks: list[asyncio.Task[None]] = field(default_factory=list)
 
     async def start(self) -> None:
+        if self.workers:
+            self.readers.load("load")
         for worker in self.workers:
             await worker.start()
         await self.schedule.start()
@@ -254,6 +258,7 @@ async def build(
         if given.work
         else [],
         web=web,
+        readers=sandbox,
         sandboxes=[repositories] if readers else [sandbox, repositories],
     )
 

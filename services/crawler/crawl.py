@@ -57,7 +57,8 @@ _BATCH = 64
 """Local items looked up, read and saved together: the store commits them in one go."""
 _BATCH_BYTES = 32 * 1024 * 1024
 _HANDED_ON = 32
-"""Versions in one call to the feature service."""
+"""Versions in one call to the feature service, at most. The first calls have fewer, so that it has work at once."""
+_FIRST_HANDED_ON = 4
 _LONGEST_TITLE = 500
 REPORTED_EVERY = 0.2
 """Seconds; the lease writes less often still."""
@@ -235,6 +236,7 @@ class _Run:
         """Ids met in this run: another address of theirs is no second document, and the others may be gone."""
         self._changed: set[str] = set()
         self._ready = self._checkpoint.ready
+        self._enough = _FIRST_HANDED_ON
         self._handing_on = asyncio.Lock()
         self._first_failure: TwinError | None = None
         self._owners: dict[str, Source | None] = {}
@@ -453,9 +455,16 @@ class _Run:
             return None
 
     async def _placed(self, item: Item, record: Document | None) -> tuple[Item, Document | None]:
-        """The item under the first of its addresses that no other file has, with its record."""
+        """The item under the address that it has, else the first of its addresses that no other file has, with its
+        record."""
         if len(item.addresses) == 1:
             return item, record
+        if self._source.crawled_at is not None and (record is None or record.source_id != self._source.id):
+            # The file that had the first address may be gone meanwhile: that makes this one no other document.
+            others = await self._records(item.addresses[1:])
+            for address, other in others.items():
+                if other.source_id == self._source.id and other.deleted_at is None and other.url == address:
+                    return replace(item, addresses=(address,)), other
         for number, address in enumerate(item.addresses):
             if number:
                 record = (await self._records([address])).get(address)
@@ -633,8 +642,7 @@ class _Run:
             self._count("changed" if changed else "unchanged", item)
         else:
             self._count("new", item)
-        if len(self._ready) >= _HANDED_ON:
-            await self._hand_on()
+        await self._hand_on_if_enough()
 
     def _check_deleted_meanwhile(self, record: Document) -> None:
         if not is_gone(record) and not (
@@ -742,7 +750,11 @@ class _Run:
 
     async def _featurize(self, document: Document) -> None:
         self._note(document)
-        if len(self._ready) >= _HANDED_ON:
+        await self._hand_on_if_enough()
+
+    async def _hand_on_if_enough(self) -> None:
+        if len(self._ready) >= self._enough:
+            self._enough = min(2 * self._enough, _HANDED_ON)
             await self._hand_on()
 
     async def _hand_on(self) -> None:

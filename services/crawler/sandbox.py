@@ -18,7 +18,7 @@ import struct
 import sys
 import time
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import Any, BinaryIO
 
 from services.errors import DeadlineExceeded, Internal, TwinError, Unavailable, Unprocessable, by_code
@@ -26,6 +26,7 @@ from services.errors import DeadlineExceeded, Internal, TwinError, Unavailable, 
 _LENGTHS = struct.Struct(">IQ")
 _LARGEST_HEADER = 64 * 1024 * 1024
 _LARGEST_PAYLOAD = 1024 * 1024 * 1024
+_NO_CHILD = "The process that reads documents does not start: is memory short?"
 STARTING_SECONDS = 30.0
 """For a child to start on a machine that is busy."""
 
@@ -51,7 +52,20 @@ class Sandbox:
         self._free: list[_Child] = []
         self._slots = asyncio.Semaphore(size)
         self._sweeping: asyncio.Task[None] | None = None
+        self._loading: asyncio.Task[None] | None = None
         self._closed = False
+
+    def load(self, task: str) -> None:
+        """Start a child beforehand, which does `task` first: the first request need not wait for what that imports.
+
+        It is ended like any other that rests. Where it cannot be started, the first request says so.
+        """
+        if self._loading is None:
+            self._loading = asyncio.create_task(self._load(task))
+
+    async def _load(self, task: str) -> None:
+        with suppress(TwinError):
+            await self.call(task, {}, seconds=STARTING_SECONDS)
 
     async def call(self, task: str, header: Mapping[str, Any], payload: bytes = b"", *, seconds: float) -> Frame:
         """The single frame of a task."""
@@ -124,9 +138,10 @@ class Sandbox:
 
     async def close(self) -> None:
         self._closed = True
-        if self._sweeping is not None:
-            self._sweeping.cancel()
-            await asyncio.wait([self._sweeping])
+        for task in (self._loading, self._sweeping):
+            if task is not None:
+                task.cancel()
+                await asyncio.wait([task])
         free, self._free = self._free, []
         for child in free:
             await child.end()
@@ -144,25 +159,28 @@ class _Child:
         environment["PYTHONPATH"] = os.pathsep.join(each for each in sys.path if each)
         # The parsers are native code with thread pools of their own: one document, one thread.
         environment["OMP_NUM_THREADS"] = environment["OPENBLAS_NUM_THREADS"] = "1"
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "services.crawler.sandbox",
-            str(memory),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.DEVNULL,
-            env=environment,
-            # Ctrl-C at the terminal is the server's to handle.
-            start_new_session=True,
-        )
+        try:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                "services.crawler.sandbox",
+                str(memory),
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.DEVNULL,
+                env=environment,
+                # Ctrl-C at the terminal is the server's to handle.
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise Unavailable(_NO_CHILD) from error
         child = cls(process)
         try:
             async with asyncio.timeout(STARTING_SECONDS):
                 await child.receive()
         except (TimeoutError, EOFError) as error:
             await child.end()
-            raise Unavailable("The process that reads documents does not start: is memory short?") from error
+            raise Unavailable(_NO_CHILD) from error
         except BaseException:
             await child.end()
             raise

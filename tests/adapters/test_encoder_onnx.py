@@ -52,3 +52,37 @@ async def test_a_text_beyond_the_window_is_refused_and_the_others_can_be_tried_a
     with pytest.raises(TooLarge, match="window of 256"):
         await encoder.encode([*LINES, "harbour " * 300])
     assert len(await encoder.encode(LINES)) == len(LINES)
+
+
+async def test_what_was_counted_is_encoded_without_being_tokenised_again(
+    encoder: Encoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The chunker counts what goes to the encoder next; kept tokens are bounded, and gone once they are used."""
+    expected = await encoder.encode(LINES)
+    tokenised: list[str] = []
+    tokenize = encoder._tokenize  # type: ignore[attr-defined]
+
+    def noted(texts: list[str]) -> object:
+        tokenised.extend(texts)
+        return tokenize(texts)
+
+    monkeypatch.setattr(encoder, "_tokenize", noted)
+    counts = encoder.count(LINES)
+    tokenised.clear()
+    assert np.array_equal(await encoder.encode(LINES), expected)
+    assert tokenised == []
+    assert np.array_equal(await encoder.encode(LINES), expected)
+    assert tokenised == LINES
+
+    monkeypatch.setattr(encoder_onnx, "KEPT_TOKENS", sum(counts[40:]))
+    encoder.count(LINES)
+    encoder.count(LINES[40:])
+    tokenised.clear()
+    assert np.array_equal(await encoder.encode(LINES), expected)
+    assert tokenised == LINES[:40]
+
+    encoder.count(LINES[-1:])
+    tokenised.clear()
+    once, again = (await encoder.encode([*LINES, LINES[-1]]))[-2:]
+    assert float(once @ again) > 0.98
+    assert tokenised == LINES

@@ -214,7 +214,7 @@ async def compare(server: str, data_dir: Path, seed: int) -> None:
             if words.parts(query):
                 # Of an identifier's humps SQLite finds all where they stand in a row, also as words of prose; Weaviate
                 # finds each two neighbours, but in identifiers alone. The identifier itself both find.
-                named = set(words.IDENTIFIER.findall(query))
+                named = set(words.identifiers(query))
                 for id in found.keys() ^ others.keys():
                     hit = found.get(id) or others[id]
                     assert not named & set(re.findall(r"\w+", f"{hit.title} {hit.chunk.embedded_text}"))

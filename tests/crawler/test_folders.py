@@ -183,6 +183,25 @@ async def test_two_folders_with_the_same_file_names_stay_apart(world: World, tmp
     assert counts(await world.ingest(str(one), str(two))) == (0, 0, 2, 0, 0)
 
 
+async def test_a_file_stays_the_document_that_it_is_when_one_of_the_same_name_goes(
+    world: World, tmp_path: Path
+) -> None:
+    """The other folder's README goes as it was: this one's address, and what cites it, is not moved to it."""
+    one, two = write(tmp_path / "one", README_md=words(1)), write(tmp_path / "two", README_md=words(2), b_md=words(3))
+    write(one, b_md=words(4))
+    await world.ingest(str(one))
+    await world.ingest(str(two))
+    before = await world.documents()
+    (one / "README.md").unlink()
+    assert counts(await world.ingest(str(two))) == (0, 0, 2, 0, 0)
+    assert {each.id: each.version for each in (await world.documents()).values()} == {
+        each.id: each.version for each in before.values()
+    }
+    assert await world.text("file:README.md") != await world.text("file:two/README.md")
+    await world.ingest(str(one))
+    assert set(await world.documents("indexed")) == {"file:b.md", "file:two/README.md", "file:two/b.md"}
+
+
 @pytest.mark.promise(3)
 async def test_a_moved_folder_keeps_its_documents(world: World, tmp_path: Path) -> None:
     """The address is the path below the folder, so nothing is embedded again after a move."""

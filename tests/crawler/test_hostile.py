@@ -502,6 +502,36 @@ async def test_what_hangs_swells_or_dies_takes_nothing_with_it(tmp_path: Path) -
     await sandbox.close()
 
 
+async def test_a_child_that_was_started_beforehand_serves_the_first_request() -> None:
+    """One child, loaded once, however often that is asked for; closing does not wait for one that is loading."""
+    header = {"url": "file:a.md", "media_type": "text/plain", "name": "a.txt", "links": False}
+    sandbox = Sandbox(size=1, memory=700 << 20)
+    sandbox.load("load")
+    sandbox.load("load")
+    await asyncio.sleep(0)
+    await sandbox.call("extract", header, b"some words", seconds=30)
+    (child,) = sandbox._free
+    assert child.served == 2
+    await sandbox.close()
+
+    sandbox = Sandbox(size=1, memory=700 << 20)
+    sandbox.load("load")
+    await asyncio.sleep(0.05)
+    async with asyncio.timeout(5):
+        await sandbox.close()
+    assert not sandbox._free
+
+
+async def test_where_no_child_can_be_started_the_first_request_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is done beforehand fails unseen."""
+    monkeypatch.setattr("services.crawler.sandbox.sys.executable", "/nowhere/python")
+    sandbox = Sandbox(size=1, memory=700 << 20)
+    sandbox.load("load")
+    with pytest.raises(Unavailable, match="does not start"):
+        await sandbox.call("links", {"url": ""}, seconds=30)
+    await sandbox.close()
+
+
 async def test_inflating_never_holds_more_than_its_limit() -> None:
     """A gzip bomb of 100 MB against a limit of 1 MB."""
     with pytest.raises(TooLarge):

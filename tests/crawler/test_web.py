@@ -8,6 +8,7 @@ import time
 import pytest
 
 from services.clients import SourceSpec
+from services.crawler.page import feed
 from services.domain import EVERYONE, JobState
 from tests.crawler.conftest import Opener
 from tests.crawler.site import Reply, Request, Site, article, prose
@@ -120,6 +121,18 @@ async def test_a_feed_brings_in_its_entries(world: World, site: Site) -> None:
     assert crawl.sources[0].kind == "feed"
     assert counts(crawl) == (2, 0, 0, 0, 0)
     assert "word" in await world.text(site.url("/2"))
+
+
+async def test_a_feed_whose_base_is_no_address_keeps_its_entries() -> None:
+    """A malformed xml:base, of the feed or of an entry, is passed over: links count from the feed's own address."""
+    entry = '<entry {}><title>One</title><link href="one.html"/><id>1</id></entry>'
+    for base in ("xml:base='http://[bad'", 'xml:base="//[::1"'):
+        for feed_base, entry_base in ((base, ""), ("", base)):
+            atom = f'<feed xmlns="http://www.w3.org/2005/Atom" {feed_base}><title>T</title>{entry.format(entry_base)}</feed>'
+            (found,) = feed(atom.encode(), "http://site.example/feed.xml").entries
+            assert found.url == "http://site.example/one.html"
+    sound = f'<feed xmlns="http://www.w3.org/2005/Atom" xml:base="http://b.example/x/">{entry.format("")}</feed>'
+    assert feed(sound.encode(), "http://site.example/feed.xml").entries[0].url == "http://b.example/x/one.html"
 
 
 async def test_a_json_feed_and_entries_without_pages(world: World, site: Site) -> None:

@@ -14,9 +14,7 @@ from datetime import date
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
-import htmldate
 from lxml.html import HtmlElement as Element
-from trafilatura.metadata import extract_author
 
 from services.crawler.extract.tree import clean_characters, text_of
 
@@ -47,6 +45,9 @@ class Metadata:
 
 
 def read(root: Element, url: str) -> Metadata:
+    import htmldate  # with trafilatura 150 ms: only where there is a page
+    from trafilatura.metadata import extract_author
+
     meta = _meta(root)
     article = _article(root)
     headline = plain(str(article.get("headline") or article.get("name") or "")) if article else ""
