@@ -85,7 +85,9 @@ _FIELDS = {field.name for field in fields(Generation)}
 
 
 def packed_entry(generation: Generation) -> bytes:
-    return zlib.compress(json.dumps(generation, default=_plain).encode(), 1)
+    plain = json.dumps(generation, default=_plain).encode()
+    # The window that the text fills: to prepare a whole one costs more than a short answer's compression.
+    return zlib.compress(plain, 1, wbits=min(zlib.MAX_WBITS, max(9, len(plain).bit_length())))
 
 
 def _plain(value: object) -> object:
