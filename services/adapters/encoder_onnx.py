@@ -14,6 +14,7 @@ import asyncio
 import ctypes
 import os
 import threading
+from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -43,8 +44,8 @@ QUERY_CHARACTERS = 1000
 behind an ingest's batches: some 250 tokens."""
 UNEVEN = 0.8
 """See batches.py."""
-KEPT_TOKENS = 1_000_000
-"""Of texts that were counted and are about to be encoded, some 4 MB: a chunker counts what goes to the encoder next."""
+KEPT = 4096
+"""Texts counted last whose tokens are kept, a few megabytes: a chunker counts what goes to the encoder next."""
 
 Ids = npt.NDArray[np.uint32]
 """One text's tokens, special ones included."""
@@ -59,8 +60,7 @@ class OnnxEncoder:
         self._session = session(self._cores)
         self._alone: onnxruntime.InferenceSession | None = None
         self._room = asyncio.Semaphore(self._cores)
-        self._counted: dict[str, Ids] = {}
-        self._counted_tokens = 0
+        self._counted: OrderedDict[str, Ids] = OrderedDict()
         self._counting = threading.Lock()
         self._identity = EncoderIdentity(
             url="onnx://",
@@ -79,10 +79,11 @@ class OnnxEncoder:
         tokens = self._tokenize(texts)
         with self._counting:
             for text, each in zip(texts, tokens, strict=True):
-                self._counted_tokens += len(each) - len(self._counted.pop(text, ()))
-                self._counted[text] = each
-            while self._counted_tokens > KEPT_TOKENS:
-                self._counted_tokens -= len(self._counted.pop(next(iter(self._counted))))
+                if len(each) <= WINDOW:
+                    self._counted[text] = each
+                    self._counted.move_to_end(text)
+            while len(self._counted) > KEPT:
+                self._counted.popitem(last=False)
         return [len(each) for each in tokens]
 
     def token_spans(self, text: str) -> list[tuple[int, int]]:
@@ -131,7 +132,6 @@ class OnnxEncoder:
         """Of texts that are encoded now: those that were counted before are not tokenised again."""
         with self._counting:
             found = [self._counted.pop(text, None) for text in texts]
-            self._counted_tokens -= sum(len(each) for each in found if each is not None)
         others = iter(self._tokenize([text for text, each in zip(texts, found, strict=True) if each is None]))
         return [next(others) if each is None else each for each in found]
 
