@@ -455,15 +455,16 @@ class _Run:
             return None
 
     async def _placed(self, item: Item, record: Document | None) -> tuple[Item, Document | None]:
-        """The item under the address that it has, else the first of its addresses that no other file has, with its
-        record."""
+        """The item under the address that it has or, deleted, had; else the first of its addresses that no other file
+        has; with its record."""
         if len(item.addresses) == 1:
             return item, record
         if self._source.crawled_at is not None and (record is None or record.source_id != self._source.id):
-            # The file that had the first address may be gone meanwhile: that makes this one no other document.
+            # The file that had the first address may be gone meanwhile: that makes this one no other document, and
+            # brings back none that was deleted.
             others = await self._records(item.addresses[1:])
             for address, other in others.items():
-                if other.source_id == self._source.id and other.deleted_at is None and other.url == address:
+                if other.source_id == self._source.id and other.url == address:
                     return replace(item, addresses=(address,)), other
         for number, address in enumerate(item.addresses):
             if number:

@@ -202,6 +202,24 @@ async def test_a_file_stays_the_document_that_it_is_when_one_of_the_same_name_go
     assert set(await world.documents("indexed")) == {"file:b.md", "file:two/README.md", "file:two/b.md"}
 
 
+async def test_a_deleted_file_stays_deleted_when_one_of_the_same_name_goes(world: World, tmp_path: Path) -> None:
+    """By the schedule, that is: an ingest that is asked for brings it back, as the document that it was."""
+    one, two = write(tmp_path / "one", README_md=words(1)), write(tmp_path / "two", README_md=words(2), b_md=words(3))
+    write(one, b_md=words(4))
+    await world.ingest(str(one))
+    crawl = await world.ingest(str(two))
+    theirs = (await world.documents())["file:two/README.md"]
+    await world.crawler.library.delete(theirs.id, EVERYONE)
+    (one / "README.md").unlink()
+    write(two, README_md=words(5))
+    await world.refresh(crawl)
+    assert await world.text("file:README.md") == words(1)
+    assert "file:two/README.md" not in await world.documents("indexed")
+    await world.ingest(str(two))
+    back = (await world.documents("indexed"))["file:two/README.md"]
+    assert (back.id, await world.text(back.url)) == (theirs.id, words(5))
+
+
 @pytest.mark.promise(3)
 async def test_a_moved_folder_keeps_its_documents(world: World, tmp_path: Path) -> None:
     """The address is the path below the folder, so nothing is embedded again after a move."""
