@@ -453,9 +453,9 @@ class LanguageModel(Protocol):
 class Journal(Protocol):
     """Every generation, as it was asked, made and judged."""
 
-    async def save(self, generation: Generation) -> None:
-        """Add it, or put it in the place of the one with its id; without the text of documents that were redacted
-        since it was begun, by whatever process."""
+    async def save(self, generations: Sequence[Generation]) -> None:
+        """Add each, or put it in the place of the one with its id; without the text of documents that were redacted
+        since it was begun, by whatever process. Where it raises, some of them may have been saved."""
         ...
 
     async def get(self, id: str) -> Generation | None: ...

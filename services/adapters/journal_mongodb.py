@@ -64,20 +64,30 @@ class MongodbJournal(Adapter):
         self._redactions = database.collection("redactions")
 
     @translating
-    async def save(self, generation: Generation) -> None:
-        record = {
-            "key_id": generation.key_id,
-            "created_at": generation.created_at,
-            "authors": list(generation.authors),
-            "trace": generation.trace,
-            "documents": sorted(cited_documents(generation)),
-            "entry": await asyncio.to_thread(packed_entry, generation),
-        }
-        change = {"$set": record, "$inc": {"revision": 1}, "$setOnInsert": {"number": moment()}}
-        await upsert(self._generations, {"_id": generation.id}, change)
-        if record["documents"]:
-            lately = {"_id": {"$in": record["documents"]}, "at": {"$gte": generation.created_at - APART}}
-            for redaction in await self._redactions.find(lately).to_list():
+    async def save(self, generations: Sequence[Generation]) -> None:
+        # Of two with one id the second stays.
+        records = await asyncio.to_thread(_records, list({each.id: each for each in generations}.values()))
+        # Side by side, since each waits for the journal of a majority.
+        writes = [
+            upsert(
+                self._generations,
+                {"_id": id},
+                {"$set": record, "$inc": {"revision": 1}, "$setOnInsert": {"number": moment()}},
+            )
+            for id, record in records
+        ]
+        for result in await asyncio.gather(*writes, return_exceptions=True):
+            if isinstance(result, BaseException):
+                raise result
+        begun: dict[str, float] = {}
+        for _, record in records:
+            for document in record["documents"]:
+                begun[document] = min(record["created_at"], begun.get(document, record["created_at"]))
+        if not begun:
+            return
+        lately = {"_id": {"$in": sorted(begun)}, "at": {"$gte": min(begun.values()) - APART}}
+        for redaction in await self._redactions.find(lately).to_list():
+            if redaction["at"] >= begun[redaction["_id"]] - APART:
                 await self._redact(redaction["_id"])
 
     @translating
@@ -196,6 +206,23 @@ async def _some(cursor: AsyncCursor[Record]) -> AsyncIterator[list[Record]]:
 
 
 # Reading an entry takes a millisecond and more: these run in threads.
+
+
+def _records(generations: Sequence[Generation]) -> list[tuple[str, Record]]:
+    return [
+        (
+            each.id,
+            {
+                "key_id": each.key_id,
+                "created_at": each.created_at,
+                "authors": list(each.authors),
+                "trace": each.trace,
+                "documents": sorted(cited_documents(each)),
+                "entry": packed_entry(each),
+            },
+        )
+        for each in generations
+    ]
 
 
 def _unpacked(entries: Sequence[bytes]) -> list[Generation]:

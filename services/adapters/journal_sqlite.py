@@ -67,29 +67,14 @@ class SqliteJournal:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def save(self, generation: Generation) -> None:
-        packed = packed_entry(generation)
-        authors = json.dumps(generation.authors, ensure_ascii=False)
-        documents = cited_documents(generation)
+    async def save(self, generations: Sequence[Generation]) -> None:
+        rows = [_row(each) for each in generations]
 
-        def write(connection: apsw.Connection) -> list[str]:
-            number = connection.execute(
-                """INSERT INTO generations (id, key_id, created_at, authors, trace, entry) VALUES (?, ?, ?, ?, ?, ?)
-                   ON CONFLICT (id) DO UPDATE SET key_id = excluded.key_id, created_at = excluded.created_at,
-                       authors = excluded.authors, trace = excluded.trace, entry = excluded.entry RETURNING number""",
-                (generation.id, generation.key_id, generation.created_at, authors, generation.trace, packed),
-            ).get
-            connection.execute("DELETE FROM generation_documents WHERE number = ?", (number,))
-            connection.executemany(
-                "INSERT INTO generation_documents VALUES (?, ?)", [(document, number) for document in documents]
-            )
-            if not documents:
-                return []
-            rows = connection.execute(
-                "SELECT document_id FROM redactions WHERE document_id IN (SELECT value FROM json_each(?)) AND at >= ?",
-                (json.dumps(list(documents)), generation.created_at - APART),
-            )
-            return [cast(str, document) for (document,) in rows]
+        def write(connection: apsw.Connection) -> set[str]:
+            lately: set[str] = set()
+            for row, documents in rows:
+                lately |= _saved(connection, row, documents)
+            return lately
 
         for document in await self._database.write(write):
             await self._redact(document)
@@ -216,6 +201,39 @@ class SqliteJournal:
 
     async def close(self) -> None:
         await self._database.close()
+
+
+_Row = tuple[str, str, float, str, str, bytes]
+
+
+def _row(generation: Generation) -> tuple[_Row, set[str]]:
+    """Its columns, and the ids of the documents whose text it holds."""
+    authors = json.dumps(generation.authors, ensure_ascii=False)
+    packed = packed_entry(generation)
+    row = (generation.id, generation.key_id, generation.created_at, authors, generation.trace, packed)
+    return row, cited_documents(generation)
+
+
+def _saved(connection: apsw.Connection, row: _Row, documents: Collection[str]) -> set[str]:
+    """Which of its documents were redacted since it was begun."""
+    number = connection.execute(
+        """INSERT INTO generations (id, key_id, created_at, authors, trace, entry) VALUES (?, ?, ?, ?, ?, ?)
+           ON CONFLICT (id) DO UPDATE SET key_id = excluded.key_id, created_at = excluded.created_at,
+               authors = excluded.authors, trace = excluded.trace, entry = excluded.entry RETURNING number""",
+        row,
+    ).get
+    connection.execute("DELETE FROM generation_documents WHERE number = ?", (number,))
+    if not documents:
+        return set()
+    connection.executemany(
+        "INSERT INTO generation_documents VALUES (?, ?)", [(document, number) for document in documents]
+    )
+    created_at = row[2]
+    rows = connection.execute(
+        "SELECT document_id FROM redactions WHERE document_id IN (SELECT value FROM json_each(?)) AND at >= ?",
+        (json.dumps(list(documents)), created_at - APART),
+    )
+    return {cast(str, document) for (document,) in rows}
 
 
 def _unquoting(

@@ -63,7 +63,7 @@ async def restore(stores: Stores, path: Path, say: Say) -> Contents:
         for each in _of(file, "keys"):
             await stores.keys.save(made(Key, each))
         async for some in _some(file, "journal"):
-            await _side_by_side(stores.journal.save(made(Generation, each)) for each in some)
+            await stores.journal.save([made(Generation, each) for each in some])
         known = {each.id async for each in stores.all_audit()}
         # Written newest first, kept in the order they came.
         for name in reversed(_parts(file, "audit")):

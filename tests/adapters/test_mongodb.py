@@ -292,7 +292,7 @@ async def test_feedback_and_redaction_at_once(opened: Any) -> None:
             prompt=said, answer=f"As I said: {said}",
         )  # fmt: skip
         for each in (entry, later):
-            await journal.save(each)
+            await journal.save([each])
         given = [Feedback(each.id, 1, "", ("good",), 2.0) for each in (entry, later)]
         await asyncio.gather(*(journal.feedback(each) for each in given), *map(journal.redact, ids))
         kept, turn = await journal.get(entry.id), await journal.get(later.id)

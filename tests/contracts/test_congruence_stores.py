@@ -284,8 +284,8 @@ async def test_journal(pair: Any) -> None:
         )  # fmt: skip
 
     async def save() -> None:
-        entry = generation()
-        await stores.same(f"save {entry.id}", lambda store: store.save(entry))
+        entries = [generation() for _ in range(chance.choice((1, 1, 3)))]
+        await stores.same(f"save {[each.id for each in entries]}", lambda store: store.save(entries))
 
     async def ask() -> None:
         one, seen, at, limit = (

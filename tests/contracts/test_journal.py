@@ -69,21 +69,30 @@ def generation(id: str, at: float, documents: tuple[str, ...] = ("d",), author: 
 async def test_entries_come_back(journal: Journal) -> None:
     """An entry is read as it was saved, and saving it again replaces it."""
     entry = generation("a", 1.0)
-    await journal.save(entry)
+    await journal.save([entry])
     assert await journal.get("a") == entry
-    await journal.save(replace(entry, answer="new"))
+    await journal.save([replace(entry, answer="new")])
     assert await journal.get("a") == replace(entry, answer="new")
     assert await journal.get("missing") is None
     assert len(await journal.find(EVERYONE)) == 1
 
 
+async def test_entries_saved_together(journal: Journal) -> None:
+    """Each is there, those of one time in the order that they were given in; of two with one id the second stays; none
+    are nothing."""
+    await journal.save([])
+    entries = [generation(str(n), 1.0, (f"d{n}",)) for n in range(5)]
+    await journal.save([*entries, replace(entries[0], answer="new")])
+    assert await journal.find(EVERYONE) == [*reversed(entries[1:]), replace(entries[0], answer="new")]
+
+
 async def test_find_keeps_to_the_scope(journal: Journal) -> None:
     """Newest first; only entries all of whose authors lie in the scope, one without authors in everyone's only; the empty
     scope sees nothing."""
-    await journal.save(generation("a", 1.0))
-    await journal.save(replace(generation("b", 2.0, author="beta"), key_id="other"))
-    await journal.save(replace(generation("both", 3.0), authors=("alpha", "beta")))
-    await journal.save(generation("none", 4.0, ()))
+    await journal.save([generation("a", 1.0)])
+    await journal.save([replace(generation("b", 2.0, author="beta"), key_id="other")])
+    await journal.save([replace(generation("both", 3.0), authors=("alpha", "beta"))])
+    await journal.save([generation("none", 4.0, ())])
 
     async def ids(scope: Scope = EVERYONE, **filters: object) -> list[str]:
         return [each.id for each in await journal.find(scope, **filters)]  # type: ignore[arg-type]
@@ -101,15 +110,15 @@ async def test_find_by_trace(journal: Journal) -> None:
     """Of one trace's answers those of the scope and the key, newest first; an entry without a trace is never found by
     one, the empty one included."""
     one = "0af7651916cd43dd8448eb211c80319c"
-    await journal.save(replace(generation("a", 1.0), trace=one))
-    await journal.save(replace(generation("b", 2.0, author="beta"), trace=one, key_id="other"))
-    await journal.save(replace(generation("without", 3.0), trace=""))
+    await journal.save([replace(generation("a", 1.0), trace=one)])
+    await journal.save([replace(generation("b", 2.0, author="beta"), trace=one, key_id="other")])
+    await journal.save([replace(generation("without", 3.0), trace="")])
     assert [each.id for each in await journal.find(EVERYONE, trace=one)] == ["b", "a"]
     assert [each.id for each in await journal.find(Scope(authors=("alpha",)), trace=one)] == ["a"]
     assert [each.id for each in await journal.find(EVERYONE, trace=one, key_id="other")] == ["b"]
     assert [each.id for each in await journal.find(EVERYONE, trace=one, limit=1)] == ["b"]
     assert await journal.find(EVERYONE, trace="f" * 32) == await journal.find(EVERYONE, trace="") == []
-    await journal.save(replace(generation("a", 1.0), trace="f" * 32))
+    await journal.save([replace(generation("a", 1.0), trace="f" * 32)])
     assert [each.id for each in await journal.find(EVERYONE, trace="f" * 32)] == ["a"]
 
 
@@ -141,7 +150,7 @@ async def test_entries_of_other_twins(store_url: str, tmp_path: Path) -> None:
     journal = await open_adapter("journal", store_url, tmp_path)
     try:
         assert await journal.get("old") == entry
-        await journal.save(generation("new", 2.0))
+        await journal.save([generation("new", 2.0)])
         assert await journal.find(EVERYONE) == [generation("new", 2.0), entry]
         assert await journal.find(EVERYONE, trace="") == []
         await journal.feedback(Feedback("old", 1))
@@ -152,7 +161,7 @@ async def test_entries_of_other_twins(store_url: str, tmp_path: Path) -> None:
 
 async def test_feedback(journal: Journal) -> None:
     """Feedback is kept with its entry; the newest stands; for an unknown entry it is NotFound."""
-    await journal.save(generation("a", 1.0))
+    await journal.save([generation("a", 1.0)])
     for rating in (1, -1):
         given = Feedback("a", rating, "better", ("wrong", "long"), 5.0)
         await journal.feedback(given)
@@ -166,7 +175,7 @@ async def test_feedback(journal: Journal) -> None:
 async def test_delete(journal: Journal) -> None:
     """By id, by time, or not at all where nothing is named."""
     for n in range(5):
-        await journal.save(generation(str(n), float(n)))
+        await journal.save([generation(str(n), float(n))])
     assert await journal.delete() == 0
     assert await journal.delete(["4", "missing"]) == 1
     assert await journal.delete(before=2.0) == 2
@@ -178,9 +187,9 @@ async def test_redaction_takes_the_text_of_a_deleted_document(journal: Journal) 
     """Nothing of the document's text is left in any entry that held it; other entries are untouched; the question,
     its time and its feedback's rating stay."""
     for n in range(230):
-        await journal.save(generation(f"old {n}", float(n), ("gone", "kept")))
+        await journal.save([generation(f"old {n}", float(n), ("gone", "kept"))])
     other = generation("other", 500.0, ("kept",))
-    await journal.save(other)
+    await journal.save([other])
     await journal.feedback(Feedback("old 0", -1, "SECRET said better", (), 9.0))
     assert await journal.redact("gone") == 230
     assert await journal.redact("gone") == 0
@@ -208,15 +217,18 @@ async def test_redaction_reaches_answers_that_come_later(journal: Journal, store
     finally:
         await other.close()
     now = time.time()
-    await journal.save(generation("streamed", now - 60.0, ("gone", "kept")))
+    await journal.save([generation("streamed", now - 60.0, ("gone", "kept"))])
     found = await journal.get("streamed")
     assert found is not None
     assert found.redacted
     assert [each.document_id for each in found.passages] == ["kept"]
     assert "SECRET" not in found.prompt + found.answer
     again = generation("again", now + 60.0, ("gone",))
-    await journal.save(again)
+    late = generation("late", now - 60.0, ("gone", "kept"))
+    await journal.save([again])
     assert await journal.get("again") == again
+    await journal.save([generation("before", now - 60.0, ("kept",)), late, generation("none", now, ())])
+    assert [(await journal.get(each)).redacted for each in ("before", "late", "none")] == [False, True, False]  # type: ignore[union-attr]
 
 
 @pytest.mark.promise(2)
@@ -234,7 +246,7 @@ async def test_redaction_reaches_later_turns(journal: Journal) -> None:
         answer="Nothing of it.",
     )
     for each in (first, later, generation("not", 3.0, ("kept",)), replace(later, id="another", key_id="another")):
-        await journal.save(each)
+        await journal.save([each])
     assert await journal.redact("gone") == 2
     found = await journal.get("later")
     assert found is not None
