@@ -76,7 +76,7 @@ class TwinOptions(Asked):
 
     k: Annotated[int, Field(ge=0, le=50), Whole] | None = None
     """Passages to answer from; 0: none are looked for."""
-    filter: FilterBody = FilterBody()
+    filter: FilterBody = Field(default_factory=FilterBody)
     support: Literal["mark", "replace"] = "mark"
     """mark: stream at once, a verdict after each sentence; replace: whole sentences, unsupported ones quoted."""
     rewrite: bool | None = None
