@@ -156,6 +156,9 @@ class Edge:
                 ms=round(seconds * 1000, 1),
                 key=scope.get("twin.key_id"),
             )
+            # The call holds its request, which holds the scope: what a request leaves goes at once, and not when the
+            # collector comes by and holds up another.
+            scope.pop("twin.call", None)
 
     def _admit(self, scope: Scope, headers: dict[bytes, bytes]) -> None:
         if scope["path"] in PROBES:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import time
 from collections.abc import Awaitable, Callable
@@ -15,6 +16,7 @@ from pydantic import ValidationError
 
 from services.errors import Misconfigured, Unavailable
 from services.gateway.bootstrap import Settings
+from services.gateway.call import Call
 from services.gateway.routes import ROUTES
 from tests.gateway.conftest import World
 
@@ -281,3 +283,18 @@ async def test_open_to_a_network_it_starts_with_a_key_only(make_world: Make) -> 
         await client.delete(f"/v1/api-keys/{made.json()['id']}")
     with pytest.raises(Misconfigured, match="TWIN_GATEWAY_HOST"):
         await world.gateway.bind()
+
+
+async def test_nothing_of_a_request_waits_for_the_collector(world: World) -> None:
+    """What a request leaves goes with its last reference: cycles would be looked through while others wait."""
+    chat = {"model": "twin", "messages": [{"role": "user", "content": "Q?"}]}
+    gc.collect()
+    gc.disable()
+    try:
+        for body in ({**chat, "stream": False}, {**chat, "stream": True}):
+            assert (await world.admin.post("/v1/chat/completions", json=body)).status_code == 200
+        assert (await world.admin.get("/v1/models")).status_code == 200
+        await asyncio.sleep(0.1)
+        assert not [each for each in gc.get_objects() if isinstance(each, Call)]
+    finally:
+        gc.enable()
