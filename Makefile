@@ -56,6 +56,9 @@ lock: $(UV) ## Resolve the hashed lock files again from pyproject.toml
 	$(UV) pip compile $(LOCK_IMAGE) --extra gateway --extra mongodb --extra weaviate --extra redis --extra oidc -o locks/gateway.txt
 	$(UV) pip compile $(LOCK_IMAGE) --extra feature --extra mongodb --extra weaviate --extra redis --extra torch -c locks/torch.txt -o locks/feature-torch.txt
 	$(UV) pip compile $(LOCK_IMAGE) --extra retriever --extra weaviate --extra torch -c locks/torch.txt -o locks/retriever-torch.txt
+	$(UV) pip compile $(LOCK_IMAGE) --extra training -c locks/torch.txt -o locks/training.txt
+	$(UV) pip compile $(LOCK_IMAGE) --extra deepspeed -c locks/training.txt -o locks/deepspeed.txt
+	$(UV) pip compile $(LOCKED) -c locks/training.txt locks/nvcc.in -o locks/nvcc.txt
 	for each in image engine; do $(UV) pip compile $(LOCKED) -c locks/dev.txt locks/$$each.in -o locks/$$each.txt; done
 	for each in mlflow checkov; do $(UV) pip compile $(LOCKED) locks/$$each.in -o locks/$$each.txt; done
 LOCKED := --quiet --universal --generate-hashes --no-emit-index-url --no-header --python-version 3.11
@@ -78,7 +81,7 @@ smoke: $(VENV)/run ## The same, check the example answer and its citation, and s
 check: $(VENV)/dev ## Format, lint, types, import layers, generated code up to date
 	@$(BIN)/ruff format --check --quiet . || { echo "Not formatted: make format"; exit 1; }
 	@$(BIN)/ruff check --quiet .
-	@$(BIN)/mypy services tests benchmarks k8s
+	@$(BIN)/mypy services training tests benchmarks k8s
 	@$(BIN)/lint-imports --no-cache | tail -n 1
 	@proto/generate && git diff --exit-code --stat -- proto || { echo "Stubs differ from the .proto files: commit what proto/generate made"; exit 1; }
 	@$(BIN)/python docs/diagrams/draw.py && git diff --exit-code --stat -- docs/diagrams || { echo "The picture differs from what draws it: commit what make diagrams drew"; exit 1; }
@@ -143,6 +146,10 @@ cluster-test: $(VENV)/dev ## From nothing: images, cluster, chart, a cited answe
 	@TWIN_TEST_CLUSTER=1 $(BIN)/pytest -x -s tests/cluster
 cluster-test-full: $(VENV)/dev ## Autoscaling by KEDA, built here (20 minutes the first time): workers from none and back, shared load
 	@TWIN_TEST_CLUSTER=full $(BIN)/pytest -x -s tests/cluster/test_full.py tests/cluster/test_layers.py
+
+.PHONY: images-full
+images-full: $(VENV)/torch ## Build and try the large images: encoder and reranker on torch, and the trainer's (25 GB of disk)
+	@$(BIN)/python -u -m tests.cluster.large
 
 .PHONY: chart-check chart-package
 chart-check: $(VENV)/dev ## Render the chart with every values file and check it with every tool, and the workflows (needs Go)

@@ -58,7 +58,14 @@ def find(url: str, setting: str) -> Weights:
             raise Misconfigured(
                 f"{setting}: {parts.scheme}:/// names no folder. Give the whole path of a model's folder."
             )
-        name, revision = folder.name, _digest(folder)
+        name = folder.name
+        try:
+            revision = _digest(folder)
+        except OSError as error:
+            raise Misconfigured(
+                f"{setting}: the files of {name} cannot be read ({error.strerror}): let the user that Twin runs as read "
+                "them."
+            ) from error
     if not any(folder.rglob("*.safetensors")):
         raise Misconfigured(f"{setting}: {name} has no weights in safetensors, the only format that is loaded.")
     plain = f"{parts.scheme}://{parts.netloc}{parts.path}"

@@ -124,6 +124,10 @@ async def test_folders_that_are_no_models(tmp_path: Path) -> None:
     (older / "pytorch_model.bin").write_bytes(b"code")
     with pytest.raises(Misconfigured, match="safetensors"):
         await encoder(f"sentence-transformers://{older}", tmp_path)
+    (older / "vocabulary.json").mkdir()
+    with pytest.raises(Misconfigured, match="of older cannot be read .*: let the user"):
+        await encoder(f"sentence-transformers://{older}", tmp_path)
+    (older / "vocabulary.json").rmdir()
     (older / "model.safetensors").write_bytes(b"none")
     with pytest.raises(Misconfigured, match="cannot be loaded"):
         await encoder(f"sentence-transformers://{older}", tmp_path)

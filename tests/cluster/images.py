@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tests.servers.obtain import CACHE, Missing, locked, obtain
@@ -36,13 +36,23 @@ def name_of(image: str, tag: str = TAG) -> str:
 class Builder:
     """buildah."""
 
+    def __init__(self, store: Path = STORE) -> None:
+        """`store`: where its images and layers are."""
+        self.store = store
+
     @property
     def tools(self) -> Path:
         """Where Debian's packages are unpacked."""
         return obtain("node").parents[2]
 
     def _buildah(self, *arguments: str) -> str:
-        command = [str(self.tools / "usr/bin/buildah"), "--root", str(STORE / "store"), "--runroot", str(STORE / "run")]
+        command = [
+            str(self.tools / "usr/bin/buildah"),
+            "--root",
+            str(self.store / "store"),
+            "--runroot",
+            str(self.store / "run"),
+        ]
         environment = {**os.environ, "CONTAINERS_REGISTRIES_CONF": str(self.tools / "etc/containers/registries.conf")}
         return _run([*command, *arguments], environment)
 
@@ -65,6 +75,22 @@ class Builder:
         # The other kind of archive is compressed: half of the time that it takes.
         self._buildah("push", *policy, "--quiet", image, f"docker-archive:{file}:{image}")
 
+    def run(self, image: str, command: Sequence[str], volumes: Mapping[Path, str] | None = None) -> str:
+        """What the command writes, run in the image by its own user. `volumes`: folder of this machine → where the image
+        sees it, to read."""
+        policy = ["--signature-policy", str(self.tools / "etc/containers/policy.json")]
+        container = self._buildah("from", *policy, "--pull-never", image).strip()
+        mounts = [part for here, there in (volumes or {}).items() for part in ("--volume", f"{here}:{there}:ro")]
+        try:
+            return self._buildah("run", "--isolation", "chroot", *mounts, container, "--", *command)
+        finally:
+            self._buildah("rm", container)
+
+    def drop(self, image: str) -> None:
+        """The image, and every layer that no image with a name is made of."""
+        self._buildah("rmi", image)
+        self._buildah("rmi", "--prune")
+
     def build_pause(self) -> None:
         with tempfile.TemporaryDirectory() as name:
             shutil.copy(obtain("pause"), Path(name) / "pause")
@@ -74,11 +100,11 @@ class Builder:
             self.build("localhost/pause:1", Path(name), Path(name) / "Dockerfile")
 
     def _base(self) -> None:
-        with locked(STORE / "base.lock"):
+        with locked(self.store / "base.lock"):
             if self.id(BASE):
                 return
             print("the base image: making it, the first time ...", file=sys.stderr, flush=True)
-            with tempfile.TemporaryDirectory(dir=STORE) as name:
+            with tempfile.TemporaryDirectory(dir=self.store) as name:
                 root = Path(name) / "root"
                 environment = {**os.environ, "DEBOOTSTRAP_DIR": str(self.tools / "usr/share/debootstrap")}
                 packages = "python3,python3-venv,python3-pip,ca-certificates"
@@ -115,6 +141,15 @@ class Docker(Builder):
     def build(self, image: str, context: Path, dockerfile: Path, arguments: Sequence[str] = ()) -> None:
         given = [part for each in arguments for part in ("--build-arg", each)]
         _run(["docker", "build", "--quiet", *given, "-t", image, "-f", str(dockerfile), str(context)], dict(os.environ))
+
+    def run(self, image: str, command: Sequence[str], volumes: Mapping[Path, str] | None = None) -> str:
+        mounts = [part for here, there in (volumes or {}).items() for part in ("--volume", f"{here}:{there}:ro")]
+        program, *arguments = command
+        run = ["docker", "run", "--rm", "--read-only", "--tmpfs", "/tmp", *mounts, "--entrypoint", program, image]
+        return _run([*run, *arguments], dict(os.environ))
+
+    def drop(self, image: str) -> None:
+        _run(["docker", "rmi", image], dict(os.environ))
 
     def export(self, image: str, file: Path) -> None:
         _run(["docker", "save", "--output", str(file), image], dict(os.environ))
@@ -226,6 +261,6 @@ def build_all(builder: Builder, images: Sequence[str]) -> list[str]:
 def _run(command: Sequence[str], environment: dict[str, str]) -> str:
     done = subprocess.run(["nice", "-n", "10", *command], env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
-        said = (done.stderr.strip() or done.stdout.strip()).splitlines()[-3:]
+        said = (done.stderr.strip() or done.stdout.strip()).splitlines()[-8:]
         raise Missing(f"`{Path(command[0]).name} {' '.join(command[5:8])} …` failed: {' / '.join(said)}")
     return done.stdout

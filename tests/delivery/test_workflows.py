@@ -52,7 +52,8 @@ def test_commands_that_are_run_are_there(file: Path) -> None:
                 elif re.fullmatch(r"[a-z./-]+", word):
                     assert word in TARGETS, word
         if dockerfile := step.get("with", {}).get("file"):
-            assert (ROOT / dockerfile).is_file()
+            for folder in ("services", "training") if "matrix" in dockerfile else ("",):
+                assert (ROOT / dockerfile.replace("${{ matrix.folder }}", folder)).is_file()
 
 
 @each_workflow
@@ -100,8 +101,10 @@ def test_every_image_is_built_scanned_and_signed() -> None:
     )
     job = _read(ROOT / ".github/workflows/release.yml")["jobs"]["images"]
     made = job["strategy"]["matrix"]["include"]
-    assert {each["image"] for each in made} == services | {"feature-torch", "retriever-torch"}
-    locks = {f"{each['service']}{'-' + each['extra'] if 'extra' in each else ''}" for each in made}
+    assert {each["image"] for each in made} == services | {"feature-torch", "retriever-torch", "training"}
+    assert {each["folder"] for each in made if "service" not in each} == {"training"}
+    assert {each["folder"] for each in made if "service" in each} == {"services"}
+    locks = {f"{each['service']}{'-' + each['extra'] if 'extra' in each else ''}" for each in made if "service" in each}
     assert all((ROOT / "locks" / f"{each}.txt").is_file() for each in locks)
     order = [str(each.get("uses", "")).partition("@")[0] or each.get("run", "") for each in job["steps"]]
     scanned = order.index("anchore/scan-action")

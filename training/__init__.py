@@ -1,0 +1,1 @@
+"""What trains, judges and promotes the models that write in a person's voice."""
