@@ -63,8 +63,8 @@ def find(url: str, setting: str) -> Weights:
             revision = _digest(folder)
         except OSError as error:
             raise Misconfigured(
-                f"{setting}: the files of {name} cannot be read ({error.strerror}): let the user that Twin runs as read "
-                "them."
+                f"{setting}: the files of {name} cannot be read ({error.strerror}): the user that Twin runs as has to "
+                "be allowed to."
             ) from error
     if not any(folder.rglob("*.safetensors")):
         raise Misconfigured(f"{setting}: {name} has no weights in safetensors, the only format that is loaded.")
