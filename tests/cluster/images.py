@@ -87,7 +87,9 @@ class Builder:
             self._buildah("rm", container)
 
     def drop(self, image: str) -> None:
-        """The image, and every layer that no image with a name is made of."""
+        """The image, and every layer that no image with a name is made of, those of builds that failed included. For
+        stores that nothing else builds in."""
+        self._buildah("rm", "--all")
         self._buildah("rmi", image)
         self._buildah("rmi", "--prune")
 
